@@ -1,0 +1,101 @@
+"""What a flow opened and bound, once, for all its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import attrs
+
+from ._durable import DurableRuns
+from ._events import Event, Listener
+from ._execution import execute_run
+from ._kernel import Kernel, Services
+from ._pipeline import Pipeline
+from ._plugins import PluginKind
+from ._protocols import CacheBackend, Execute, StateBackend, Tracer
+from ._results import RunResult
+from ._run import Run
+from .errors import ConfigurationError
+
+
+class Closable(Protocol):
+    """Something that is closed when the flow is."""
+
+    async def aclose(self) -> None:
+        """Release what is held."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Bound:
+    """A pipeline that is ready to run: its execute, its services, and what must be closed in the end."""
+
+    execute: Execute
+    services: Services
+    durable: DurableRuns | None
+    listeners: Sequence[tuple[str, Listener]]
+    opened: Sequence[Closable]
+
+    async def run(self, data: Any, run: Run) -> RunResult[Any]:
+        """Execute `run` inside the tracers."""
+        if not self.services.tracers:
+            return await execute_run(self.execute, data, run)
+        with ExitStack() as stack:
+            for tracer in self.services.tracers:
+                stack.enter_context(tracer.around_run(run))
+            return await execute_run(self.execute, data, run)
+
+
+def bind_flow(
+    kernel: Kernel,
+    pipeline: Pipeline[Any, Any],
+    *,
+    state: str | StateBackend | None,
+    cache: str | CacheBackend | None,
+    tracers: Sequence[str | Tracer],
+    hooks: Sequence[Callable[[Event], Any]],
+    durable: Callable[[StateBackend], DurableRuns],
+) -> Bound:
+    """Open what the arguments and the settings name, and bind the pipeline to it."""
+    settings = kernel.settings
+    opened: list[Closable] = []
+
+    def open_with(opener: Callable[[str], Any], value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        opened.append(opener(value))
+        return opened[-1]
+
+    store = open_with(kernel.open_state, state if state is not None else settings.state)
+    services = Services(
+        state=store,
+        cache=open_with(kernel.open_cache, cache or settings.cache or "memory://"),
+        tracers=tuple(open_with(kernel.open_tracer, _tracer_name(kernel, t)) for t in (*tracers, *settings.tracers)),
+    )
+    for tracer in services.tracers:
+        if not isinstance(tracer, Tracer):
+            raise ConfigurationError(f"{tracer!r:.60} is not a Tracer", hint="Pass a tracer's name or a Tracer object")
+    return Bound(
+        execute=kernel.bind(pipeline, services=services),
+        services=services,
+        durable=None if store is None else durable(store),
+        listeners=_listeners(kernel, services, hooks),
+        opened=opened,
+    )
+
+
+def _tracer_name(kernel: Kernel, tracer: str | Tracer) -> str | Tracer:
+    if tracer != "default":
+        return tracer
+    return "console" if kernel.plugins.find(PluginKind.TRACERS, "console") is not None else "log"
+
+
+def _listeners(
+    kernel: Kernel, services: Services, hooks: Sequence[Callable[[Event], Any]]
+) -> list[tuple[str, Listener]]:
+    found: list[tuple[str, Listener]] = [(type(tracer).__name__, tracer.on_event) for tracer in services.tracers]
+    found += [(repr(hook), hook) for hook in hooks]
+    found += [(impl.plugin_name, impl.function) for impl in kernel.hook.flow_observe.get_hookimpls()]
+    return found

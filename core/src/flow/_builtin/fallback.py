@@ -1,0 +1,54 @@
+"""The ``FALLBACK`` layer: another step when this one has failed for good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._events import EventKind
+from .._kernel import failed_result
+from .._policies import RecoveryAction
+from .._protocols import Execute, Layer, Wrapper
+from .._results import StepResult
+from ..hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from .._kernel import Binder
+    from .._run import Scope
+
+_NO_FALLBACK = (RecoveryAction.FAIL, RecoveryAction.ESCALATE)
+
+
+@hookimpl
+def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
+    """Give steps with ``fallback=`` their second chance; it gets the original input."""
+    if step.fallback is None:
+        return None
+    instead = binder.bind_fallback(step, step.fallback)
+
+    def wrap(execute: Execute) -> Execute:
+        async def with_fallback(data: Any, scope: Scope) -> StepResult:
+            try:
+                first = await execute(data, scope)
+            except Exception as error:  # noqa: BLE001  whatever made it fail, the fallback is tried
+                first = failed_result(step, error, attempts=scope.attempt)
+            if first.success or first.halts_run or first.metadata.get("recovery") in _NO_FALLBACK:
+                return first
+            scope.reset(scope.attempt, first.feedback)
+            if scope.run.observers is not None:
+                await scope.run.publish(EventKind.FALLBACK, scope.path, step=step.name, error=first.error)
+            await scope.restart_stream()
+            second = await instead(data, scope)
+            return _joined(step, first, second)
+
+        return with_fallback
+
+    return Wrapper(Layer.FALLBACK, wrap)
+
+
+def _joined(step: Any, first: StepResult, second: StepResult) -> StepResult:
+    attempts = first.attempts + second.attempts
+    metadata = {**second.metadata, "fallback_triggered": True, "original_error": first.feedback}
+    if second.success:
+        return StepResult.ok(step, second.output, attempts=attempts, metadata=metadata)
+    feedback = f"{first.feedback}; fallback {second.name!r}: {second.feedback}"
+    return StepResult.failed(step, feedback, second.error, output=second.output, attempts=attempts, metadata=metadata)

@@ -1,0 +1,139 @@
+"""Events: what observers and tracers are told. Built only when somebody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from ._results import RunResult, StepResult
+
+logger = logging.getLogger("flow")
+
+EVENT_SCHEMA = 1
+"""Version of the event fields; raised when a field changes its meaning or goes away."""
+
+
+class EventKind(enum.StrEnum):
+    """What happened."""
+
+    RUN_STARTED = "run.started"
+    RUN_FINISHED = "run.finished"
+    STEP_STARTED = "step.started"
+    STEP_FINISHED = "step.finished"
+    ATTEMPT_FAILED = "attempt.failed"
+    RETRY = "step.retry"
+    FALLBACK = "step.fallback"
+    CHUNK = "step.chunk"
+    PAUSED = "step.paused"
+    CANCELLED = "step.cancelled"
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """One thing that happened in a run.
+
+    ``at`` is in epoch seconds. ``data`` is the input of a starting step or run, ``result`` what a finished one
+    returned, ``error`` why an attempt failed, ``delay_s`` how long a retry waits, ``chunk`` a streamed piece. They are
+    the live objects: an observer that writes them anywhere decides what content may leave the process.
+    """
+
+    kind: EventKind
+    run_id: str
+    trace_id: str
+    at: float
+    path: str = ""
+    step: str = ""
+    step_kind: str = ""
+    attempt: int = 1
+    data: Any = None
+    result: StepResult | RunResult[Any] | None = None
+    error: BaseException | None = None
+    delay_s: float = 0.0
+    chunk: Any = None
+
+
+Listener = Callable[[Event], Any]
+
+
+class _Queue:
+    """The events one listener has not seen yet, and the task that hands them over."""
+
+    __slots__ = ("_handle", "_items", "_limit", "_task", "_wake", "dropped", "enabled", "name")
+
+    def __init__(self, name: str, handle: Listener, limit: int) -> None:
+        self.name = name
+        self.dropped = 0
+        self.enabled = True
+        self._handle = handle
+        self._items: deque[Event | None] = deque()
+        self._limit = limit
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._deliver(), name=f"flow-observer:{name}")
+
+    @property
+    def full(self) -> bool:
+        return len(self._items) >= self._limit
+
+    def put(self, event: Event | None) -> None:
+        if self.full and event is not None:
+            self.dropped += 1
+        elif self.enabled:
+            self._items.append(event)
+            self._wake.set()
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._items:
+                event = self._items.popleft()
+                if event is None:
+                    return
+                try:
+                    outcome = self._handle(event)
+                    if inspect.isawaitable(outcome):
+                        await outcome
+                except Exception:
+                    self.enabled = False
+                    logger.exception("observer %s raised on %s and is disabled for the rest of the run", self.name, event.kind)
+                    return
+
+    async def close(self, patience_s: float) -> None:
+        self.put(None)
+        _, late = await asyncio.wait([self._task], timeout=patience_s)
+        if late:
+            self._task.cancel()
+            self.dropped += sum(event is not None for event in self._items)
+        if self.dropped:
+            logger.warning("observer %s was too slow: %d events were dropped", self.name, self.dropped)
+
+
+class Observers:
+    """Hands the events of one run to its listeners, each through a bounded queue of its own.
+
+    A listener that raises is disabled, one that is slow loses events; neither disturbs the run.
+    """
+
+    def __init__(self, listeners: Sequence[tuple[str, Listener]], *, limit: int = 1024, patience_s: float = 5.0) -> None:
+        self._queues = [_Queue(name, handle, limit) for name, handle in listeners]
+        self._patience_s = patience_s
+
+    async def publish(self, event: Event) -> None:
+        """Hand `event` over; gives listeners one turn of the loop when a queue is full."""
+        if any(queue.full for queue in self._queues):
+            await asyncio.sleep(0)
+        for queue in self._queues:
+            queue.put(event)
+
+    async def close(self) -> None:
+        """Let the listeners finish, for a limited time."""
+        for queue in self._queues:
+            await queue.close(self._patience_s)

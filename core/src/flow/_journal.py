@@ -1,0 +1,131 @@
+"""The journal: what the finished steps of a run returned, and how a run that is run again gets it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import orjson
+
+from ._protocols import StateBackend, StepRecord
+from ._results import RunResult, StepResult, describe_error
+from ._serialize import Codec, check_plain, dump_context, load_context
+from .errors import SerializationError, StepFailed
+
+if TYPE_CHECKING:
+    from ._run import Scope
+    from ._step import BaseStep
+
+COMPLETED, FAILED = "completed", "failed"
+
+
+class Journal:
+    """The records of one run, by path, and the store they are written to."""
+
+    def __init__(self, store: StateBackend, run_id: str, epoch: int, records: Sequence[StepRecord] = ()) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._epoch = epoch
+        self._records = {record.path: record for record in records}
+
+    def completed(self, path: str) -> StepRecord | None:
+        """Return the record of a step that completed in an earlier execution of this run."""
+        if not self._records:
+            return None
+        record = self._records.get(path)
+        return record if record is not None and record.status == COMPLETED else None
+
+    async def append(self, record: StepRecord) -> None:
+        """Store `record`; when this returns it is as durable as the store makes it."""
+        await self._store.append_step(self._run_id, self._epoch, record)
+
+    async def finish(self, result: RunResult[Any]) -> None:
+        """Store how the run ended and give it free for whoever resumes it."""
+        pending = [attrs.asdict(item) for item in result.pending]
+        await self._store.update_run(
+            self._run_id,
+            self._epoch,
+            status=result.status.value,
+            usage=result.usage,
+            error=describe_error(result.error),
+            pending=orjson.dumps(pending) if pending else None,
+            owner=None,
+            lease_until=0.0,
+        )
+
+    def replay(self, step: BaseStep[Any, Any], record: StepRecord, scope: Scope, codec: Codec) -> StepResult:
+        """Return the recorded result instead of running `step`: usage counts once more, the context change applies."""
+        if record.changes is not None and scope.context is not None:
+            scope.commit(load_context(type(scope.context), record.changes, path=record.path))
+        if record.usage:
+            scope.spend(record.usage)
+        result = self._restore(record, codec)
+        result.name, result.kind = step.name, step.kind
+        return result
+
+    def _restore(self, record: StepRecord, codec: Codec | None) -> StepResult:
+        output = None
+        if record.output is not None:
+            output = codec.loads(record.output, path=record.path) if codec else orjson.loads(record.output)
+        success = record.status == COMPLETED
+        return StepResult(
+            record.name,
+            record.kind,
+            success,
+            output,
+            path=record.path,
+            attempts=record.attempts,
+            latency_s=record.latency_s,
+            usage=record.usage,
+            feedback=record.feedback,
+            error=None if success else StepFailed(record.error or "failed", path=record.path),
+            children=tuple(self._restore(child, None) for child in self._below(record.path)),
+            replayed=True,
+            metadata=None if record.metadata is None else orjson.loads(record.metadata),
+        )
+
+    def _below(self, path: str) -> list[StepRecord]:
+        return [record for record in self._records.values() if record.parent == path]
+
+
+def make_record(result: StepResult, scope: Scope, codec: Codec, started_at: float) -> StepRecord:
+    """Describe a finished step for the journal; raises `SerializationError` when its output cannot be stored."""
+    changed = scope.changes() if result.success else {}
+    context = scope.context if changed else None
+    return StepRecord(
+        path=scope.path,
+        parent=_enclosing_step(scope),
+        name=result.name,
+        kind=result.kind,
+        status=COMPLETED if result.success else FAILED,
+        output=codec.dumps(result.output, path=scope.path) if result.success else None,
+        changes=dump_context(type(context), changed, path=scope.path) if context is not None else None,
+        metadata=_dump_metadata(result, scope.path),
+        usage=scope.usage,
+        attempts=result.attempts,
+        started_at=started_at,
+        latency_s=time.time() - started_at,
+        feedback=result.feedback,
+        error=describe_error(result.error),
+    )
+
+
+def _enclosing_step(scope: Scope) -> str:
+    parent = scope.parent
+    while parent is not None and not parent.is_step:
+        parent = parent.parent
+    return parent.path if parent is not None else ""
+
+
+def _dump_metadata(result: StepResult, path: str) -> bytes | None:
+    metadata = result._metadata
+    if not metadata:
+        return None
+    try:
+        check_plain(metadata)
+    except (TypeError, ValueError) as error:
+        raise SerializationError(f"step {path!r}: its metadata cannot be stored: {error}", path=path, cause=error) from error
+    return orjson.dumps(metadata)
+

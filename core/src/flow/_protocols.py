@@ -1,0 +1,226 @@
+"""What plugins implement: the shapes the kernel calls, and the records it hands to stores."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import attrs
+
+from ._usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from ._events import Event
+    from ._kernel import Binder
+    from ._results import StepResult
+    from ._run import Run, Scope
+    from ._step import BaseStep
+
+Execute: TypeAlias = "Callable[[Any, Scope], Awaitable[StepResult]]"
+"""What runs a bound step: ``await execute(data, scope)``."""
+
+Wrap: TypeAlias = Callable[[Execute], Execute]
+
+_In = TypeVar("_In", contravariant=True)
+_Out = TypeVar("_Out", covariant=True)
+_Context = TypeVar("_Context", contravariant=True)
+
+
+class Layer(enum.IntEnum):
+    """Where a wrapper sits around a step; smaller is further out.
+
+    >>> Layer.RETRY < Layer.TIMEOUT   # each attempt gets the full timeout
+    True
+    """
+
+    TRACE = 10
+    JOURNAL = 20
+    CACHE = 30
+    PLACE = 40
+    FALLBACK = 50
+    RETRY = 60
+    GUARD = 70
+    TIMEOUT = 80
+    CHECK = 90
+    CALL = 100
+
+
+@attrs.frozen
+class Wrapper:
+    """A layer around one step: ``wrap(execute)`` returns the execute that replaces it."""
+
+    layer: Layer
+    wrap: Wrap
+
+
+@runtime_checkable
+class AsyncAgentProtocol(Protocol[_In, _Out]):
+    """An agent: an object with an async ``run(data)``. What ``run`` names (``context``, ``resources``, ``run``) it gets."""
+
+    async def run(self, data: _In, **kwargs: Any) -> _Out:
+        """Do the work for `data` and return the output."""
+        ...
+
+
+@runtime_checkable
+class ContextAwareAgentProtocol(Protocol[_In, _Out, _Context]):
+    """An agent whose ``run`` also takes the typed pipeline context."""
+
+    async def run(self, data: _In, *, context: _Context, **kwargs: Any) -> _Out:
+        """Do the work for `data`; writes to `context` persist when the step succeeds."""
+        ...
+
+
+class Tracer:
+    """Watches runs. Subclass and override what you need; every method defaults to doing nothing.
+
+    ``on_event`` gets each event in order, off the step's path. ``wrap_step`` may return a wrap for the ``TRACE``
+    layer, for tracers that must make a span current while the step runs; ``around_run`` does the same for a run.
+    """
+
+    def around_run(self, run: Run) -> AbstractContextManager[Any]:
+        """Return a context manager that is entered around the whole run."""
+        return nullcontext()
+
+    def wrap_step(self, step: BaseStep[Any, Any], binder: Binder) -> Wrap | None:
+        """Return a wrap for this step, or ``None`` when events are enough (asked once, at bind time)."""
+        return None
+
+    def on_event(self, event: Event) -> Awaitable[None] | None:
+        """Take one event; may be a coroutine. An exception disables this tracer for the rest of the run."""
+        return None
+
+    async def aclose(self) -> None:
+        """Flush and release what the tracer holds."""
+        return None
+
+
+@attrs.frozen(kw_only=True)
+class StepRecord:
+    """One finished step in the journal of a run. ``output``, ``changes`` and ``metadata`` are JSON text."""
+
+    path: str
+    parent: str
+    name: str
+    kind: str
+    status: str
+    output: bytes | None = None
+    changes: bytes | None = None
+    metadata: bytes | None = None
+    usage: Usage = NO_USAGE
+    attempts: int = 1
+    started_at: float = 0.0
+    latency_s: float = 0.0
+    feedback: str | None = None
+    error: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RunRecord:
+    """A run as a store knows it. Times are epoch seconds; ``input`` and ``context`` are JSON text."""
+
+    run_id: str
+    pipeline: str
+    fingerprint: str
+    status: str = "running"
+    trace_id: str = ""
+    input: bytes | None = None
+    context: bytes | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    deadline_at: float | None = None
+    owner: str | None = None
+    epoch: int = 0
+    lease_until: float = 0.0
+    recoveries: int = 0
+    usage: Usage = NO_USAGE
+    error: str | None = None
+    pending: bytes | None = None
+    metadata: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+
+
+class StateBackend(Protocol):
+    """A store of runs and their journals.
+
+    Every write names the epoch that `claim_run` returned; a store refuses the write with `LeaseLost` when the run
+    was claimed again since. A method that returns has stored what it was given.
+    """
+
+    async def create_run(self, run: RunRecord) -> None:
+        """Store a new run; `StateError` when the id is taken."""
+        ...
+
+    async def load_run(self, run_id: str) -> RunRecord | None:
+        """Return the run, or ``None`` when it is unknown."""
+        ...
+
+    async def claim_run(self, run_id: str, owner: str, lease_s: float) -> int:
+        """Make `owner` the one process that executes the run for `lease_s` seconds and return the new epoch.
+
+        `RunNotFound` when it is unknown; `RunOwned` when somebody else's lease has not expired.
+        """
+        ...
+
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        """Add a finished step; a later record for the same path replaces an earlier one."""
+        ...
+
+    async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
+        """Return the journal in the order in which it was written."""
+        ...
+
+    async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
+        """Change fields of the `RunRecord`: status, usage, error, pending, lease_until and the like."""
+        ...
+
+    async def list_runs(
+        self, *, status: str | None = None, pipeline: str | None = None, limit: int = 20, offset: int = 0
+    ) -> Sequence[RunRecord]:
+        """Return the newest runs first."""
+        ...
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Forget one run and its journal; ``False`` when it was unknown."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the backend holds; using it afterwards opens it again or raises `StateError`."""
+        ...
+
+
+class CacheBackend(Protocol):
+    """A store of computed results: bytes under a key, for a time."""
+
+    async def get(self, key: bytes) -> bytes | None:
+        """Return the value, or ``None`` when there is none or it has expired."""
+        ...
+
+    async def set(self, key: bytes, value: bytes, ttl: float | None = None) -> None:
+        """Keep `value` for `ttl` seconds, or until room is needed when `ttl` is ``None``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the backend holds."""
+        ...
+
+
+class Engine(Protocol):
+    """Runs steps elsewhere: another process, another machine."""
+
+    def place(self, step: BaseStep[Any, Any], binder: Binder) -> Wrap:
+        """Return the wrap that ships the inner layers of `step` to the engine."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release workers and connections."""
+        ...
+
+
+class Streaming(Protocol, Generic[_Out]):
+    """An agent function that yields: an async generator function."""
+
+    def __call__(self, data: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[_Out]:
+        """Yield the chunks for `data`."""
+        ...
