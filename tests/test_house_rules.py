@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from dataclasses import dataclass
 
 import pytest
@@ -30,7 +31,13 @@ class Allowed:
 
 # Attributes of our own objects are never looked up by a name in a string: a typo would become a default. What is left
 # is objects of users and of other libraries, whose shape cannot be known before. A number that is too high fails too.
-DYNAMIC_ATTRIBUTES: dict[str, Allowed] = {}
+DYNAMIC_ATTRIBUTES: dict[str, Allowed] = {
+    "core/src/flow/__init__.py": Allowed(1, "the lazy door: from the table of public names to the module that has one"),
+    "core/src/flow/_agents.py": Allowed(2, "os has register_at_fork on some systems only; agents are users' objects"),
+    "core/src/flow/_builtin/cache.py": Allowed(2, "cached values and agents are users' objects of any type"),
+    "core/src/flow/_merge.py": Allowed(1, "context fields have users' types: whether one can be subtracted"),
+    "core/src/flow/_structure.py": Allowed(1, "method descriptors such as str.upper have no module"),
+}
 
 FILES = [source for package in PACKAGES for source in package.sources]
 EVERYTHING = [
@@ -87,7 +94,7 @@ def does_nothing(statement: ast.stmt) -> bool:
     match statement:
         case ast.Pass() | ast.Continue() | ast.Break() | ast.Expr(ast.Constant()):
             return True
-        case ast.Return(None | ast.Constant()):
+        case ast.Return(None | ast.Constant(None)):
             return True
         case _:
             return False
@@ -117,6 +124,7 @@ def test_no_handler_swallows_every_exception() -> None:
         ("def g():\n    try:\n        f()\n    except:\n        return None", 1),
         ("with contextlib.suppress(Exception):\n    f()", 1),
         ("try:\n    f()\nexcept ValueError:\n    pass", 0),
+        ("def g():\n    try:\n        f()\n    except Exception:\n        return False", 0),
         ("try:\n    f()\nexcept Exception as error:\n    failed = error", 0),
         ("try:\n    f()\nexcept BaseException:\n    close()\n    raise", 0),
     ],
@@ -196,7 +204,7 @@ def test_public_names_are_sorted_importable_and_documented(name: str) -> None:
     module = importlib.import_module(name)
     assert list(module.__all__) == sorted(set(module.__all__)), "sorted, each name once"
     objects = {public: getattr(module, public) for public in module.__all__}
-    undocumented = [
-        public for public, value in objects.items() if callable(value) and not (value.__doc__ or "").strip()
-    ]
-    assert undocumented == []
+    documentable = {
+        public: value for public, value in objects.items() if inspect.isclass(value) or inspect.isroutine(value)
+    }
+    assert [public for public, value in documentable.items() if not (value.__doc__ or "").strip()] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -18,33 +19,25 @@ TEST_TOOL = "flow_testkit"  # the one package that the tests of others may impor
 # The public modules besides `flow` itself. Whatever else is in the kernel is private, whatever its name.
 PUBLIC_MODULES = frozenset({"flow.errors", "flow.hookspecs"})
 
-# Where the kernel may name a plugin, with the reason; a hint like "pip install flow-x" is computed from what was typed.
+# The one list of plugins in the kernel: data for the hint "pip install flow-x" when a name is not installed.
+INSTALL_HINTS = CORE.folder / "src/flow/install_hints.toml"
+
+# Where else the kernel may name a plugin, with the reason.
 MAY_BE_NAMED: dict[tuple[str, str], str] = {
     ("core/src/flow/_cli/scaffold.py", "flow-testkit"): "a generated package is tested with the kit",
 }
 
 
-def imports(source: Source) -> Iterator[tuple[str, str | None, int]]:
-    """Each import as (module, name or None for the module as a whole, line); those for type checkers count."""
-    for node in source.nodes:
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, None, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{source.place}:{node.lineno}: relative import"
-            yield from ((node.module or "", alias.name, node.lineno) for alias in node.names)
-
-
 def uses_of_flow(source: Source) -> Iterator[tuple[str, str, int]]:
     """Each use as (module, name, line), `from flow.errors import FlowError` or `flow.Step` after `import flow`."""
-    aliases: dict[str, str] = {}
-    for node in source.nodes:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "flow":
-            yield from ((str(node.module), alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.partition(".")[0] == "flow":
-                    aliases[alias.asname or "flow"] = alias.name if alias.asname else "flow"
-                    yield alias.name, "", node.lineno
+    yield from (found for found in source.imports() if found[0].partition(".")[0] == "flow")
+    aliases = {
+        alias.asname or "flow": alias.name if alias.asname else "flow"
+        for node in source.nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name.partition(".")[0] == "flow"
+    }
     for node in source.nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             yield aliases[node.value.id], node.attr, node.lineno
@@ -78,7 +71,7 @@ def test_kernel_imports_no_plugin() -> None:
     found = [
         f"{source.place}:{line}: {module}"
         for source in CORE.sources
-        for module, _, line in imports(source)
+        for module, _, line in source.imports()
         if module.startswith("flow_")
     ]
     assert found == []
@@ -97,6 +90,34 @@ def test_kernel_names_no_plugin() -> None:
     assert found == []
 
 
+def test_no_other_data_of_the_kernel_names_a_plugin() -> None:
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in (CORE.folder / "src").rglob("*")
+        if path.suffix not in {".py", ".pyc"}
+        and path.is_file()
+        and "templates" not in path.parts
+        and path != INSTALL_HINTS
+    }
+    assert [
+        path for path, text in texts.items() for plugin in PLUGINS for name in names_of(plugin) if name in text
+    ] == []
+
+
+def test_install_hints_are_true() -> None:
+    """Of a plugin that is in this workspace; others may live elsewhere or come later."""
+    hints = tomllib.loads(INSTALL_HINTS.read_text(encoding="utf-8"))
+    plugins = {plugin.name: plugin for plugin in PLUGINS}
+    wrong = [
+        f"{group}.{name}: {distribution}"
+        for group, names in hints.items()
+        for name, distribution in names.items()
+        if distribution in plugins
+        and name not in plugins[distribution].project.get("entry-points", {}).get(f"flow.{group}", {})
+    ]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("package", PLUGINS, ids=lambda package: package.name)
 def test_plugin_imports_no_other_plugin(package: Package) -> None:
     own = set(package.modules)
@@ -105,7 +126,7 @@ def test_plugin_imports_no_other_plugin(package: Package) -> None:
         f"{source.place}:{line}: {module}"
         for files, allowed in ((package.sources, own), (package.tests, in_tests))
         for source in files
-        for module, _, line in imports(source)
+        for module, _, line in source.imports()
         if module.startswith("flow_") and module.partition(".")[0] not in allowed
     ]
     assert found == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -32,6 +33,25 @@ class Source:
     @cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.text, self.place)
+
+    @property
+    def package(self) -> list[str]:
+        """The parts of the package that a relative import starts from."""
+        parts = list(self.path.relative_to(ROOT).parent.parts)
+        return parts[parts.index("src") + 1 :] if "src" in parts else parts
+
+    def imports(self) -> Iterator[tuple[str, str, int]]:
+        """Each import as (module, name or '' for the module as a whole, line), relative ones resolved.
+
+        Imports for type checkers and those inside functions count as any other.
+        """
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, "", node.lineno) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                start = self.package[: len(self.package) - node.level + 1] if node.level else []
+                module = ".".join([*start, *filter(None, [node.module])])
+                yield from ((module, alias.name, node.lineno) for alias in node.names)
 
     @cached_property
     def nodes(self) -> list[ast.AST]:

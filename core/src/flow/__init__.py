@@ -88,8 +88,8 @@ if TYPE_CHECKING:
         PluginError,
         PluginFailed,
         RunFailed,
-        RunNotFound,
         RunningLoopError,
+        RunNotFound,
         RunOwned,
         SerializationError,
         SettingsError,
@@ -115,8 +115,8 @@ _HOMES = {
     "_kernel": "Binder Kernel",
     "_pipeline": "Pipeline",
     "_policies": "Cache ErrorContext Estimate Failure PlaceOn Recovery RecoveryAction RecoveryStrategy",
-    "_protocols": "AsyncAgentProtocol CacheBackend ContextAwareAgentProtocol Engine Execute Layer RunRecord StateBackend "
-    "StepRecord Tracer Wrap Wrapper",
+    "_protocols": "AsyncAgentProtocol CacheBackend ContextAwareAgentProtocol Engine Execute Layer RunRecord "
+    "StateBackend StepRecord Tracer Wrap Wrapper",
     "_resources": "AppResources",
     "_results": "Pending RunResult RunStatus StepResult",
     "_run": "Run Scope StepRun",

@@ -1,5 +1,5 @@
 """``python -m flow`` is the ``flow`` command."""
 
-from ._cli.main import main
+from flow._cli.main import main
 
 raise SystemExit(main())

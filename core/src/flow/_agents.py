@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -36,11 +36,6 @@ def _threads() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)
-
-
-class _PydanticAIResult(Protocol):
-    output: Any
-    usage: Any
 
 
 @attrs.frozen
@@ -86,7 +81,7 @@ def read_signature(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 def target_of(agent: Any) -> Callable[..., Any]:
     """Return the function behind an agent: itself when callable, its ``run`` when it is an object with one."""
     if isinstance(agent, type) or inspect.isroutine(agent) or isinstance(agent, partial):
-        return agent  # type: ignore[no-any-return]
+        return agent
     run = inspect.getattr_static(agent, "run", None)
     if run is not None and callable(agent.run):
         return agent.run  # type: ignore[no-any-return]
@@ -159,8 +154,9 @@ def _pydantic_ai_call(agent: Any, settings: Mapping[str, Any]) -> Call:
     options = {"model_settings": dict(settings)} if settings else {}
 
     async def call(data: Any, scope: Scope) -> Any:
-        result: _PydanticAIResult = await agent.run(data, **options)
-        spent = result.usage() if callable(result.usage) else result.usage
+        result = await agent.run(data, **options)
+        declared = inspect.getattr_static(type(result), "usage")  # a method until version 1, a property from 2 on
+        spent = result.usage if isinstance(declared, property) else result.usage()
         scope.spend(Usage(0.0, spent.input_tokens or 0, spent.output_tokens or 0, spent.requests or 0))
         return result.output
 

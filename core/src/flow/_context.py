@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import types
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -71,7 +71,7 @@ class _View:
             raw(self)[name] = value  # type: ignore[arg-type]
 
     @property
-    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+    def __dict__(self) -> dict[str, Any]:
         """The whole state: Pydantic reads it to dump, compare and print, so it completes the view first."""
         own = raw(self)  # type: ignore[arg-type]
         for name in type(self).__pydantic_fields__:  # type: ignore[attr-defined]
@@ -91,8 +91,9 @@ class _View:
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
         return snapshot(self)  # type: ignore[type-var]
 
-    def __reduce__(self) -> Any:
-        return snapshot(self).__reduce_ex__(2)  # type: ignore[type-var]
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        model: Any = type(self)._flow_model  # type: ignore[attr-defined]
+        return partial(model.model_construct, **self.__dict__), ()
 
     def __eq__(self, other: object) -> bool:
         theirs = snapshot(other) if isinstance(other, _View) else other  # type: ignore[type-var]
@@ -103,21 +104,19 @@ class _View:
 
 @lru_cache(maxsize=256)
 def _view_class(model: type[BaseModel]) -> type[BaseModel]:
-    namespace = {name: value for name, value in vars(_View).items() if name not in ("__slots__", "__doc__", "__module__")}
+    namespace = {
+        name: value for name, value in vars(_View).items() if name not in ("__slots__", "__doc__", "__module__")
+    }
     namespace |= {"__slots__": ("_flow_base",), "__module__": model.__module__, "__qualname__": model.__qualname__}
     namespace |= {"__doc__": model.__doc__, "_flow_model": model}
     # type.__new__ and not the metaclass: the view inherits the schema instead of building its own (0.2 ms each).
-    return type.__new__(type(model), model.__name__, (_View, model), namespace)  # type: ignore[return-value]
-
-
-def is_view(context: BaseModel) -> bool:
-    """Tell whether `context` is an isolated view."""
-    return isinstance(context, _View)
+    return type.__new__(type(model), model.__name__, (_View, model), namespace)
 
 
 def isolate(context: ModelT) -> ModelT:
     """Return a view of `context`: reads see its values, writes stay in the view."""
-    model = type(context)._flow_model if isinstance(context, _View) else type(context)  # type: ignore[attr-defined]
+    seen: Any = type(context)
+    model = seen._flow_model if issubclass(seen, _View) else seen
     cls = _view_class(model)
     view = cls.__new__(cls)
     put = object.__setattr__
@@ -133,14 +132,14 @@ def snapshot(context: ModelT) -> ModelT:
     """Return an independent instance of the user's own model class with the values of `context`."""
     if not isinstance(context, _View):
         return context.model_copy(deep=True)
-    model: Any = type(context)._flow_model  # type: ignore[attr-defined]
+    model: Any = type(context)._flow_model
     plain = model.__new__(model)
     put = object.__setattr__
     put(plain, "__dict__", copy.deepcopy(dict(context.__dict__)))
     put(plain, "__pydantic_fields_set__", context.__pydantic_fields_set__.copy())
     put(plain, "__pydantic_extra__", copy.deepcopy(context.__pydantic_extra__))
     put(plain, "__pydantic_private__", context.__pydantic_private__)
-    return plain  # type: ignore[no-any-return]
+    return plain
 
 
 def peek(context: BaseModel, name: str) -> Any:
@@ -237,7 +236,9 @@ def _context_error(model: type[BaseModel], error: ValidationError) -> Configurat
     unknown = [".".join(map(str, item["loc"])) for item in items if item["type"] == "extra_forbidden"]
     if missing:
         hint = f"Pass initial_context={{{', '.join(f'{name!r}: …' for name in missing)}}}"
-        return ConfigurationError(f"{model.__name__} needs {', '.join(missing)}, which initial_context does not give", hint=hint)
+        return ConfigurationError(
+            f"{model.__name__} needs {', '.join(missing)}, which initial_context does not give", hint=hint
+        )
     if unknown:
         return ConfigurationError(
             f"{model.__name__} has no field {', '.join(unknown)}",
@@ -245,4 +246,3 @@ def _context_error(model: type[BaseModel], error: ValidationError) -> Configurat
         )
     reasons = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in items)
     return ConfigurationError(f"{model.__name__} cannot be built from initial_context: {reasons}")
-

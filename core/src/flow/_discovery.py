@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 import functools
 import importlib.metadata
-from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ._packages import CORE, Package, canonical
-from ._settings import Settings, did_you_mean, read_toml
-from .errors import ConfigurationError, PluginError
+from flow._packages import CORE, Package, canonical
+from flow._settings import Settings, did_you_mean, read_toml
+from flow.errors import ConfigurationError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
 
 
 class PluginKind(enum.StrEnum):
@@ -224,13 +227,13 @@ class Catalogue:
     def _blocked(self, item: Contribution) -> Verdict | None:
         settings = self._settings
         if name := item.answers_to(settings.block):
-            origin = settings.origins.get("plugins.block", "the settings")
+            origin = settings.origins.get("plugins.block", "the configuration")
             from_file = settings.source is not None and origin == str(settings.source)
             cure = f"flow plugins unblock {name}" if from_file else f"take {name} out of {origin}"
             return Verdict(PluginState.BLOCKED, f"{origin} names {name}", cure)
         if settings.allow is None or item.is_default or item.answers_to(settings.allow):
             return None
-        origin = settings.origins.get("plugins.allow", "the settings")
+        origin = settings.origins.get("plugins.allow", "the configuration")
         return Verdict(PluginState.BLOCKED, f"{origin} does not allow it", f"add {item.name} to it")
 
     def cure(self, contribution: Contribution) -> str:

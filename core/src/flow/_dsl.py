@@ -16,7 +16,9 @@ def find_constructor(owner: str, name: str) -> Callable[..., Any]:
     if plugins.find(PluginKind.DSL, name) is None:
         hint = provider_of(PluginKind.DSL, name)
         if hint is None:
-            raise AttributeError(f"type object {owner!r} has no attribute {name!r}, and no installed plugin offers {owner}.{name}")
+            raise AttributeError(
+                f"type object {owner!r} has no attribute {name!r}, and no installed plugin offers {owner}.{name}"
+            )
         raise AttributeError(f"{owner}.{name} comes from {hint}: pip install {hint}")
     try:
         return plugins.load(PluginKind.DSL, name)  # type: ignore[no-any-return]

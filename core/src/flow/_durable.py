@@ -53,10 +53,12 @@ class DurableRuns:
         object.__setattr__(self, "_input", codec_for(steps[0].declared_types()[0] if steps else Any))
 
     async def begin(self, run: Run, data: Any) -> Journal:
-        """Store a new run, claim it and return its journal. Raises `SerializationError` when the input cannot be stored."""
+        """Store a new run, claim it and return its journal; `SerializationError` when its input cannot be stored."""
         now = time.time()
         context = run.context
-        values = {} if context is None else {name: context.__getattribute__(name) for name in type(context).model_fields}
+        values = (
+            {} if context is None else {name: context.__getattribute__(name) for name in type(context).model_fields}
+        )
         await self.store.create_run(
             RunRecord(
                 run_id=run.run_id,
@@ -116,7 +118,8 @@ def _answers(record: RunRecord, answer: Any, answers: Mapping[str, Any] | None) 
     if answers is None:
         if len(waiting) != 1:
             raise ConfigurationError(
-                f"run {record.run_id!r} waits for {len(waiting)} answers", hint=f"Pass answers={{path: value}} for {waiting}"
+                f"run {record.run_id!r} waits for {len(waiting)} answers",
+                hint=f"Pass answers={{path: value}} for {waiting}",
             )
         return {waiting[0]: answer}
     unknown = sorted(set(answers) - set(waiting))

@@ -103,7 +103,9 @@ class _Queue:
                         await outcome
                 except Exception:
                     self.enabled = False
-                    logger.exception("observer %s raised on %s and is disabled for the rest of the run", self.name, event.kind)
+                    logger.exception(
+                        "observer %s raised on %s and is disabled for the rest of the run", self.name, event.kind
+                    )
                     return
 
     async def close(self, patience_s: float) -> None:
@@ -111,6 +113,7 @@ class _Queue:
         _, late = await asyncio.wait([self._task], timeout=patience_s)
         if late:
             self._task.cancel()
+            await asyncio.wait([self._task], timeout=patience_s)
             self.dropped += sum(event is not None for event in self._items)
         if self.dropped:
             logger.warning("observer %s was too slow: %d events were dropped", self.name, self.dropped)
@@ -122,7 +125,9 @@ class Observers:
     A listener that raises is disabled, one that is slow loses events; neither disturbs the run.
     """
 
-    def __init__(self, listeners: Sequence[tuple[str, Listener]], *, limit: int = 1024, patience_s: float = 5.0) -> None:
+    def __init__(
+        self, listeners: Sequence[tuple[str, Listener]], *, limit: int = 1024, patience_s: float = 5.0
+    ) -> None:
         self._queues = [_Queue(name, handle, limit) for name, handle in listeners]
         self._patience_s = patience_s
 

@@ -12,7 +12,15 @@ from ._events import EventKind
 from ._protocols import Execute
 from ._results import Pending, RunResult, RunStatus, StepResult, describe_error
 from ._run import Run
-from .errors import CancelSignal, ControlSignal, DeadlineExceeded, FlowError, PauseSignal, StepFailed, UsageLimitExceeded
+from .errors import (
+    CancelSignal,
+    ControlSignal,
+    DeadlineExceeded,
+    FlowError,
+    PauseSignal,
+    StepFailed,
+    UsageLimitExceeded,
+)
 
 
 @attrs.frozen
@@ -38,7 +46,9 @@ async def execute_run(execute: Execute, data: Any, run: Run) -> RunResult[Any]:
     try:
         ending = await _run_to_end(execute, data, run)
     except asyncio.CancelledError:
-        await _finish(run, Ending(RunStatus.CANCELLED, error=CancelSignal("the awaiting task was cancelled")), started_at, started)
+        await _finish(
+            run, Ending(RunStatus.CANCELLED, error=CancelSignal("the awaiting task was cancelled")), started_at, started
+        )
         raise
     return await _finish(run, ending, started_at, started)
 
@@ -46,6 +56,8 @@ async def execute_run(execute: Execute, data: Any, run: Run) -> RunResult[Any]:
 async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  a coroutine runs in a task
+    if run.interruption is not None:  # cancelled before it began
+        return _interrupted(run.interruption)
     run.attach(task)
     timer = None
     if run.deadline is not None:

@@ -39,9 +39,9 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 class RunHandle(Generic[OutT]):
     """A run in the background: ``await handle`` for its result."""
 
-    def __init__(self, flow: Flow[Any, OutT], run_id: str, task: asyncio.Task[RunResult[OutT]]) -> None:
-        self.run_id = run_id
-        self._flow = flow
+    def __init__(self, run: Run, task: asyncio.Task[RunResult[OutT]]) -> None:
+        self.run_id = run.run_id
+        self._run = run
         self._task = task
 
     def __await__(self) -> Generator[Any, None, RunResult[OutT]]:
@@ -49,10 +49,7 @@ class RunHandle(Generic[OutT]):
 
     def cancel(self) -> bool:
         """Cancel the run; False when it has ended or is being cancelled already."""
-        run = self._flow._active.get(self.run_id)
-        if run is not None:
-            return run.cancel()
-        return False if self._task.done() else self._task.cancel()
+        return False if self._task.done() else self._run.cancel()
 
     def done(self) -> bool:
         """True when the run has ended."""
@@ -101,7 +98,9 @@ class Flow(Generic[InT, OutT]):
         lease: float = 30.0,
         kernel: Kernel | None = None,
     ) -> None:
-        self._options = {name: value for name, value in locals().items() if name not in ("self", "pipeline", "__class__")}
+        self._options = {
+            name: value for name, value in locals().items() if name not in ("self", "pipeline", "__class__")
+        }
         self.pipeline: Pipeline[InT, OutT] = require_pipeline(pipeline)
         self.context_model: type[BaseModel] = context_model or PipelineContext
         self.resources = resources
@@ -145,14 +144,13 @@ class Flow(Generic[InT, OutT]):
         """
         return run_sync(self.run_async(data, **options), "run", "run_async")
 
-    def start(self, data: InT = None, *, run_id: str | None = None, **options: Any) -> RunHandle[OutT]:  # type: ignore[assignment]
-        """Start a run in the background of the running loop and return its handle."""
-        run_id = run_id or new_id()
-        task = asyncio.create_task(self.run_async(data, run_id=run_id, **options), name=f"flow-run:{run_id}")
-        return RunHandle(self, run_id, task)
+    def start(self, data: InT = None, **options: Any) -> RunHandle[OutT]:  # type: ignore[assignment]
+        """Start a run in the background of the running loop and return its handle; takes the options of `run_async`."""
+        run = self._new_run(data, **options)
+        return RunHandle(run, asyncio.create_task(self._run(run, data), name=f"flow-run:{run.run_id}"))
 
     async def cancel(self, run_id: str) -> bool:
-        """Cancel a run of this flow; its result has the status ``cancelled``. False when there was nothing to cancel."""
+        """Cancel a run of this flow; its status becomes ``cancelled``. False when there was nothing to cancel."""
         run = self._active.get(run_id)
         return run.cancel() if run is not None else False
 
@@ -213,18 +211,7 @@ class Flow(Generic[InT, OutT]):
 
         Raises `RunNotFound`, `RunOwned`, `NotPaused`, `PipelineChanged` and other `StateError`.
         """
-        durable = self._bind().durable
-        if durable is None:
-            raise ConfigurationError("this flow has no state store, so nothing can be resumed", hint="Flow(..., state=URL)")
-        stored = await durable.reopen(
-            _checked_id(run_id), answer=answer, answers=answers, on_change=on_change
-        )
-        run = self._make_run(stored.record.run_id, stored.record.trace_id, stored.context)
-        run.journal, run.answers = stored.journal, stored.answers
-        run.deadline_at = stored.record.deadline_at
-        if run.deadline_at is not None:
-            run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
-        return await self._execute(run, stored.data)
+        return await self._resume(run_id, None, answer=answer, answers=answers, on_change=on_change)
 
     def as_step(self, name: str, *, inherit_context: bool = True) -> SubWorkflow[InT, OutT]:
         """Return this flow's pipeline, context model and limits as one step of another pipeline."""
@@ -299,28 +286,47 @@ class Flow(Generic[InT, OutT]):
             raise StateError(f"run {run_id!r} is running already", hint="Choose another run_id")
         run = Run(run_id, trace_id or run_id, pipeline=self.pipeline.name, context=context, resources=self.resources)
         run.limits = self.usage_limits
+        self._active[run_id] = run
         return run
 
     async def _run(self, run: Run, data: Any) -> RunResult[OutT]:
-        durable = self._bind().durable
-        if durable is not None:
-            run.journal = await durable.begin(run, data)
-        result = await self._execute(run, data)
+        try:
+            durable = self._bind().durable
+            if durable is not None:
+                run.journal = await durable.begin(run, data)
+            result = await self._execute(run, data)
+        finally:
+            self._active.pop(run.run_id, None)
         for _ in range(self._run_retries):
             if result.status is not RunStatus.FAILED:
                 break
-            result = await self.resume_async(run.run_id)
+            result = await self._resume(run.run_id, run.stream)
         return result
+
+    async def _resume(self, run_id: str, stream: Channel | None, **how: Any) -> RunResult[OutT]:
+        durable = self._bind().durable
+        if durable is None:
+            raise ConfigurationError(
+                "this flow has no state store, so nothing can be resumed", hint="Flow(..., state=URL)"
+            )
+        stored = await durable.reopen(_checked_id(run_id), **how)
+        run = self._make_run(stored.record.run_id, stored.record.trace_id, stored.context)
+        run.journal, run.answers, run.stream = stored.journal, stored.answers, stream
+        run.deadline_at = stored.record.deadline_at
+        if run.deadline_at is not None:
+            run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
+        try:
+            return await self._execute(run, stored.data)
+        finally:
+            self._active.pop(run.run_id, None)
 
     async def _execute(self, run: Run, data: Any) -> RunResult[OutT]:
         bound = self._bind()
-        self._active[run.run_id] = run
         if bound.listeners:
             run.observers = Observers(bound.listeners)
         try:
             return await bound.run(data, run)
         finally:
-            del self._active[run.run_id]
             if run.observers is not None:
                 await run.observers.close()
 
@@ -345,15 +351,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
 
 
-def _checked_id(run_id: str) -> str:
+def _checked_id(run_id: Any) -> str:
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         raise ConfigurationError(
-            f"{run_id!r:.140} cannot be a run id", hint="Use letters, digits, '-' and '_', at most 128, a letter or digit first"
+            f"{run_id!r:.140} cannot be a run id",
+            hint="Use letters, digits, '-' and '_', at most 128, a letter or digit first",
         )
     return run_id
 
 
-def _seconds(name: str, value: float | None) -> float | None:
+def _seconds(name: str, value: Any) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value != value):
         raise ConfigurationError(f"{name} is a number of seconds, got {value!r}")
     return value

@@ -1,3 +1,7 @@
 """validate_graph"""
+
+
 class Finding: ...
+
+
 class ValidationReport: ...

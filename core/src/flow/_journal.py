@@ -12,6 +12,7 @@ import orjson
 from ._protocols import StateBackend, StepRecord
 from ._results import RunResult, StepResult, describe_error
 from ._serialize import Codec, check_plain, dump_context, load_context
+from ._usage import NO_USAGE, Usage
 from .errors import SerializationError, StepFailed
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ class Journal:
             return None
         record = self._records.get(path)
         return record if record is not None and record.status == COMPLETED else None
+
+    def owed(self, path: str) -> Usage:
+        """Return what an earlier, failed execution of a step spent itself: it stays in the books."""
+        record = self._records.get(path)
+        if record is None or record.status == COMPLETED:
+            return NO_USAGE
+        inside = sum((child.usage for child in self._below(path)), NO_USAGE)
+        return record.usage - inside
 
     async def append(self, record: StepRecord) -> None:
         """Store `record`; when this returns it is as durable as the store makes it."""
@@ -126,6 +135,7 @@ def _dump_metadata(result: StepResult, path: str) -> bytes | None:
     try:
         check_plain(metadata)
     except (TypeError, ValueError) as error:
-        raise SerializationError(f"step {path!r}: its metadata cannot be stored: {error}", path=path, cause=error) from error
+        raise SerializationError(
+            f"step {path!r}: its metadata cannot be stored: {error}", path=path, cause=error
+        ) from error
     return orjson.dumps(metadata)
-

@@ -17,7 +17,7 @@ from ._protocols import CacheBackend, Engine, Execute, Layer, StateBackend, Trac
 from ._results import StepResult
 from ._run import Scope
 from ._settings import Settings
-from .errors import CheckFailed, ConfigurationError, FlowError, PauseSignal, StateError
+from .errors import CheckFailed, ConfigurationError, FallbackLoop, FlowError, PauseSignal, StateError
 
 if TYPE_CHECKING:
     from ._step import BaseStep
@@ -64,8 +64,12 @@ class Binder:
         return self.kernel.bind(child, segment, services=self.services)
 
     def bind_fallback(self, step: BaseStep[Any, Any], fallback: BaseStep[Any, Any]) -> Execute:
-        """Return the execute of `fallback`, which shares the place of `step`; raises when fallbacks form a circle."""
-        return self.kernel.bind(fallback, "fallback", services=self.services, fallbacks=(*self._fallbacks, step))
+        """Return the execute of `fallback`, whose path is below that of `step`; raises when fallbacks form a circle."""
+        chain = (*self._fallbacks, step)
+        if any(fallback is earlier for earlier in chain):
+            names = " -> ".join(item.name for item in (*chain, fallback))
+            raise FallbackLoop(f"the fallbacks of step {chain[0].name!r} form a circle: {names}")
+        return self.kernel.bind(fallback, "fallback", services=self.services, fallbacks=chain)
 
     def policy(self, step: BaseStep[Any, Any], kind: type[T]) -> T | None:
         """Return the policy of a type that is attached to `step`, the last one when there are several."""
@@ -238,10 +242,10 @@ async def _interrupted(
 ) -> None:
     """Keep what finished inside a step that was paused or cancelled; the signal goes on as itself."""
     paused = isinstance(signal, PauseSignal)
-    if paused and not signal.path:
+    if isinstance(signal, PauseSignal) and not signal.path:
         signal.path = own.path
     children = own.history
-    if children or not paused:
+    if children or not paused:  # a question itself is not history: it has not been answered yet
         feedback = "waits for an answer" if paused else "cancelled"
         result = StepResult.failed(step, feedback, signal, children=children, usage=own.usage)
         result.path, result.latency_s = own.path, _clock() - started
@@ -268,4 +272,3 @@ def _is_gate(step: BaseStep[Any, Any]) -> bool:
     from ._step import Step
 
     return isinstance(step, Step) and step.gate
-

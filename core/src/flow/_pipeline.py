@@ -81,7 +81,9 @@ class Pipeline(Generic[InT, OutT]):
         if len(found) == 1:
             return found[0][1]
         if not found:
-            raise KeyError(f"no step is called {key!r}; there are: {', '.join(step.name for step in self.steps) or 'none'}")
+            raise KeyError(
+                f"no step is called {key!r}; there are: {', '.join(step.name for step in self.steps) or 'none'}"
+            )
         positions = ", ".join(str(index) for index, _ in found)
         raise KeyError(f"{len(found)} steps are called {key!r}, at positions {positions}; index by position")
 

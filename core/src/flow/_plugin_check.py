@@ -8,15 +8,17 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ._settings import did_you_mean
+from flow._settings import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
 
 _MARKED = re.compile(r"^@(?:\w+\.)?hookimpl\b.*\n(?:@.*\n)*(async )?def (\w+)\(([^()]*)\)", re.MULTILINE)
 _IMPORT = re.compile(r"^(?:import|from) +(\w+)", re.MULTILINE)
@@ -25,7 +27,7 @@ _IMPORT = re.compile(r"^(?:import|from) +(\w+)", re.MULTILINE)
 @functools.cache
 def hook_arguments() -> Mapping[str, tuple[str, ...]]:
     """Return the arguments of every hook by its name, in the order of ``flow.hookspecs``."""
-    from . import hookspecs  # here, because it imports pluggy
+    from flow import hookspecs  # here, because it imports pluggy
 
     functions = {name: item for name, item in vars(hookspecs).items() if name.startswith("flow_")}
     return {name: tuple(inspect.signature(function).parameters) for name, function in functions.items()}
@@ -72,8 +74,9 @@ def examine(plugin: object, required: str = "") -> Examination:
 
 def _functions(plugin: object) -> Iterator[tuple[str, FunctionType, bool]]:
     """Yield names, functions and whether the first parameter is bound, without running properties."""
-    for name in dir(plugin):
-        item: Any = inspect.getattr_static(plugin, name)
+    is_module = isinstance(plugin, ModuleType)
+    for name in vars(plugin) if is_module else dir(plugin):  # the members of a module need no search
+        item: Any = vars(plugin)[name] if is_module else inspect.getattr_static(plugin, name)
         if isinstance(item, (staticmethod, classmethod)):
             function, bound = item.__func__, isinstance(item, classmethod)
         else:

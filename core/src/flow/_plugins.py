@@ -6,21 +6,23 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Collection, Iterable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pluggy
 
-from . import hookspecs
-from ._discovery import Catalogue, Contribution, PluginKind, PluginState, PluginStatus, Verdict
-from ._plugin_check import Examination, Source, examine, hook_arguments, locate, read_source
-from ._plugin_memory import FailureMemory
-from ._settings import FlowWarning, Settings, did_you_mean
-from .errors import ConfigurationError, PluginError
+from flow import hookspecs
+from flow._discovery import Catalogue, Contribution, PluginKind, PluginState, PluginStatus, Verdict
+from flow._plugin_check import Examination, Source, examine, hook_arguments, locate, read_source
+from flow._plugin_memory import FailureMemory
+from flow._settings import FlowWarning, Settings, did_you_mean
+from flow.errors import ConfigurationError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Checked", "FlowPluginWarning", "PluginKind", "PluginState", "PluginStatus", "Plugins"]
 
@@ -119,18 +121,18 @@ class Plugins:
         contribution = self.find(kind, name)
         if contribution is None:
             raise self.catalogue.missing(kind, name)
+        known = contribution in self._attempts
         attempt = self.attempt(contribution)
         if attempt.error is not None:
             raise attempt.error
-        for rival in self.catalogue.rivals(contribution):
+        for rival in () if known else self.catalogue.rivals(contribution):
             self._complain(_refusal(rival, self.catalogue.verdict(rival)))
         return attempt.value
 
     def load_policies(self) -> None:
         """Load every policy set; one that fails is one `FlowPluginWarning`, in strict mode a `PluginError`."""
         policies = [item for item in self.catalogue.contributions if item.kind is PluginKind.POLICIES]
-        # pluggy asks first who came last: the defaults are to be asked last, the others in alphabetical order.
-        for item in sorted(reversed(policies), key=lambda item: not item.is_default):
+        for item in reversed(policies):  # pluggy asks first who came last, so they are asked in alphabetical order
             attempt = self.attempt(item)
             replaced = item.is_default and attempt.verdict.state is PluginState.SHADOWED
             if attempt.error is not None and not replaced and attempt.verdict.state is not PluginState.BLOCKED:
@@ -149,19 +151,18 @@ class Plugins:
         verdict = self.catalogue.verdict(contribution)
         if verdict.state is not PluginState.AVAILABLE:
             return Attempt(verdict, error=_refusal(contribution, verdict))
-        path = locate(contribution.entry.module)[0]
         try:
             value = contribution.entry.load()
             self._accept(contribution, value)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (the boundary that keeps a broken plugin to itself)
-            verdict = Verdict(PluginState.FAILED, _cause(error), self.catalogue.cure(contribution))
-            if path is not None:
-                self._memory.remember(path, verdict.reason)
+            absence = self._absence(contribution) if isinstance(error, ModuleNotFoundError) else None
+            verdict = absence or Verdict(PluginState.FAILED, _cause(error), self.catalogue.cure(contribution))
+            self._memory.remember(_key(contribution, locate(contribution.entry.module)[0]), verdict.reason)
             refusal = _refusal(contribution, verdict)
             refusal.__cause__ = error
             return Attempt(verdict, error=refusal)
-        if path is not None:
-            self._memory.forget(path)
+        if self._memory:
+            self._memory.forget(_key(contribution, locate(contribution.entry.module)[0]))
         return Attempt(Verdict(PluginState.LOADED), value)
 
     def _accept(self, contribution: Contribution, value: Any) -> None:
@@ -226,13 +227,18 @@ class Plugins:
 
     def _foreseen(self, contribution: Contribution, source: Source) -> Verdict:
         """Say how loading would end, when that is certain without doing it."""
-        cure = self.catalogue.cure(contribution)
+        if absence := self._absence(contribution):
+            return absence
+        reason = source.problem or self._memory.recall(_key(contribution, source.path))
+        return Verdict(PluginState.FAILED, reason, self.catalogue.cure(contribution)) if reason else Verdict()
+
+    def _absence(self, contribution: Contribution) -> Verdict | None:
+        """Return the verdict on a plugin of which a requirement is not installed at all, or ``None``."""
         absent = [] if contribution.is_default else contribution.package.absent()
-        if absent:
-            cure = f"pip install '{absent[0].requirement}', or {cure}"
-            return Verdict(PluginState.FAILED, f"needs {absent[0]}", cure)
-        reason = source.problem or (source.path and self._memory.recall(source.path))
-        return Verdict(PluginState.FAILED, reason, cure) if reason else Verdict()
+        if not absent:
+            return None
+        cure = f"pip install '{absent[0].requirement}', or {self.catalogue.cure(contribution)}"
+        return Verdict(PluginState.FAILED, f"needs {absent[0]}", cure)
 
     def check(self) -> list[Checked]:
         """Import every plugin and return what is wrong with each."""
@@ -266,6 +272,12 @@ def _refusal(contribution: Contribution, verdict: Verdict) -> PluginError:
     predicate = "failed" if verdict.state is PluginState.FAILED else f"is {verdict.state}"
     message = f"plugin {contribution.qualified} from {package.name} {package.version} {predicate}: {verdict.reason}"
     return PluginError(message, hint=f"Try: {verdict.cure}" if verdict.cure else None)
+
+
+def _key(contribution: Contribution, path: Path | None) -> str:
+    """Return what a failure is remembered by: it changes when the module does."""
+    written = path.stat().st_mtime_ns if path is not None and path.exists() else 0
+    return f"{contribution.qualified} = {contribution.entry.value} @ {path} {written}"
 
 
 def _cause(error: BaseException) -> str:

@@ -55,7 +55,9 @@ class ErrorContext:
     category: ErrorCategory = ErrorCategory.UNKNOWN
 
     @classmethod
-    def from_exception(cls, error: BaseException, *, step_name: str = "", path: str = "", attempt: int = 1) -> ErrorContext:
+    def from_exception(
+        cls, error: BaseException, *, step_name: str = "", path: str = "", attempt: int = 1
+    ) -> ErrorContext:
         """Describe `error`; flow's own errors know their category, others are classified by the hooks."""
         category = error.category if isinstance(error, FlowError) else ErrorCategory.UNKNOWN
         return cls(error=error, step_name=step_name, path=path, attempt=attempt, category=category)
@@ -140,7 +142,7 @@ class Cache:
 
 @attrs.frozen
 class Estimate:
-    """What one call is expected to cost: reserved before the step runs, so that parallel steps cannot overspend together."""
+    """What one call is expected to cost: reserved before it, so that parallel steps cannot overspend together."""
 
     cost_usd: float = 0.0
     tokens: int = 0

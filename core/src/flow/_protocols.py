@@ -57,7 +57,7 @@ class Wrapper:
 
 @runtime_checkable
 class AsyncAgentProtocol(Protocol[_In, _Out]):
-    """An agent: an object with an async ``run(data)``. What ``run`` names (``context``, ``resources``, ``run``) it gets."""
+    """An agent: an object with an async ``run(data)``; it gets ``context``, ``resources``, ``run`` by naming them."""
 
     async def run(self, data: _In, **kwargs: Any) -> _Out:
         """Do the work for `data` and return the output."""
@@ -86,15 +86,12 @@ class Tracer:
 
     def wrap_step(self, step: BaseStep[Any, Any], binder: Binder) -> Wrap | None:
         """Return a wrap for this step, or ``None`` when events are enough (asked once, at bind time)."""
-        return None
 
     def on_event(self, event: Event) -> Awaitable[None] | None:
         """Take one event; may be a coroutine. An exception disables this tracer for the rest of the run."""
-        return None
 
     async def aclose(self) -> None:
         """Flush and release what the tracer holds."""
-        return None
 
 
 @attrs.frozen(kw_only=True)

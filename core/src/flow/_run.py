@@ -14,7 +14,7 @@ from ._events import Event, EventKind
 from ._merge import MergePolicy, merge_branches
 from ._results import StepResult
 from ._stream import StreamChunk
-from ._usage import Usage
+from ._usage import NO_USAGE, Usage
 from .errors import CancelSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ def new_id() -> str:
 
 
 class Run:
-    """What all steps of one run share: ids, deadline, limits, usage, listeners, journal, stream, cancellation."""
+    """What all steps of one run share: ids, deadline, limits, usage, listeners, journal, stream."""
 
     __slots__ = (
         "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal", "limits",
-        "observers", "pipeline", "resources", "root", "run_id", "stream", "trace_id",
+        "observers", "pipeline", "reserved", "resources", "root",
+        "run_id", "stream", "trace_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, trace_id: str, *, pipeline: str, context: BaseModel | None, resources: Any) -> None:
@@ -63,6 +64,8 @@ class Run:
         """Why the run must stop; set by `interrupt`."""
         self._task: asyncio.Task[Any] | None = None
         self._task_cancelling = 0
+        self.reserved = NO_USAGE
+        """What steps that declare an `Estimate` and are running now may still spend."""
         self.root = Scope(self, "", None)
         self.root._context = context
 
@@ -85,10 +88,11 @@ class Run:
 
     def interrupt(self, reason: BaseException) -> bool:
         """Stop the run for `reason`: the task that executes it is cancelled. False when it is stopping already."""
-        if self.interruption is not None or self._task is None:
+        if self.interruption is not None:
             return False
         self.interruption = reason
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
         return True
 
     def cancel(self, reason: str = "cancelled") -> bool:
@@ -116,7 +120,19 @@ class Scope:
     `child` and `branch`, and hands them to the executes it bound.
     """
 
-    __slots__ = ("_chunks", "_context", "_isolates", "_items", "_is_step", "_spent", "attempt", "feedback", "parent", "path", "run")
+    __slots__ = (
+        "_chunks",
+        "_context",
+        "_isolates",
+        "_items",
+        "_is_step",
+        "_spent",
+        "attempt",
+        "feedback",
+        "parent",
+        "path",
+        "run",
+    )
 
     def __init__(self, run: Run, path: str, parent: Scope | None, is_step: bool = False) -> None:
         self.run = run
@@ -211,7 +227,7 @@ class Scope:
     @property
     def usage(self) -> Usage:
         """What was spent here and below."""
-        return self._spent or _NOTHING
+        return self._spent or NO_USAGE
 
     def spend(self, usage: Usage) -> None:
         """Add `usage` here and in every enclosing scope up to the run: counted when it happens, and exactly once."""
@@ -221,9 +237,10 @@ class Scope:
                 scope._spent = usage if scope._spent is None else scope._spent + usage
                 scope = scope.parent
 
-    def breach(self, limits: UsageLimits | None) -> UsageLimitExceeded | None:
-        """Return the error for the first limit, of the step or of the run, that is exceeded."""
-        for allowed, spent in ((limits, self.usage), (self.run.limits, self.run.usage)):
+    def breach(self, limits: UsageLimits | None, further: Usage = NO_USAGE) -> UsageLimitExceeded | None:
+        """Return the error for the first limit of step or run that is exceeded, or would be by `further`."""
+        run = self.run
+        for allowed, spent in ((limits, self.usage + further), (run.limits, run.usage + further)):
             message = allowed.breach(spent) if allowed is not None else None
             if message is not None:
                 return UsageLimitExceeded(message, usage=spent, limits=allowed, path=self.path)
@@ -250,9 +267,6 @@ class Scope:
             await self.emit("", meta={"restart": True})
 
 
-_NOTHING = Usage()
-
-
 def _flatten(items: list[StepResult | Scope]) -> Iterator[StepResult]:
     for item in items:
         if isinstance(item, StepResult):
@@ -269,9 +283,7 @@ class UsageMeter:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
 
-    def add(
-        self, cost_usd: float = 0.0, input_tokens: int = 0, output_tokens: int = 0, requests: int = 0
-    ) -> None:
+    def add(self, cost_usd: float = 0.0, input_tokens: int = 0, output_tokens: int = 0, requests: int = 0) -> None:
         """Count US dollars, tokens and requests; they stay counted when the attempt fails."""
         self._scope.spend(Usage(float(cost_usd), input_tokens, output_tokens, requests))
 
@@ -313,5 +325,3 @@ class StepRun:
     async def emit(self, chunk: Any, *, done: bool = False, meta: Mapping[str, Any] | None = None) -> None:
         """Stream `chunk` to whoever reads the run's stream; waits while the reader is behind."""
         await self._scope.emit(chunk, done=done, meta=meta)
-
-

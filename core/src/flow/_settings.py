@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from .errors import SettingsError
+from flow.errors import SettingsError
 
 _TEXT, _NAMES, _FLAG = "a string", "a list of strings", "true or false"
 _KEYS = {
@@ -38,8 +38,8 @@ def did_you_mean(word: str, choices: Collection[str], cutoff: float = 0.7) -> st
     >>> did_you_mean("stat", ["state", "cache"])
     'Did you mean state?'
     """
-    close = difflib.get_close_matches(word, list(choices), n=3, cutoff=cutoff)
-    return f"Did you mean {' or '.join(close)}?" if close else None
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+    return f"Did you mean {close[0]}?" if close else None
 
 
 @attrs.frozen
@@ -121,15 +121,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file; `SettingsError` names the file, the line and the column of what is wrong."""
     import tomllib  # here, because most commands find no settings file
 
+    content = _content(path)
     try:
-        return tomllib.loads(_content(path).decode())
+        return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}") from error
     except tomllib.TOMLDecodeError as error:
-        message, line, column = str(error), "", ""
-        if found := re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL):
-            message, line, column = found[1], f":{found[2]}", f":{found[3]}"
-        raise SettingsError(f"{path}{line}{column}: {message}", hint="See https://toml.io for the syntax") from error
+        found = re.search(r"at line (\d+), column (\d+)", str(error))
+        end = len(content.splitlines()), len(content.splitlines()[-1]) + 1  # tomllib calls this "end of document"
+        line, column = found.groups() if found else end
+        message = str(error).rpartition(" (at ")[0]
+        raise SettingsError(f"{path}:{line}:{column}: {message}", hint="See https://toml.io for the syntax") from error
 
 
 def _as_table(key: str, value: object, path: Path | None) -> Mapping[str, Any]:

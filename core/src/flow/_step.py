@@ -26,7 +26,7 @@ _Out = TypeVar("_Out")
 Validate: TypeAlias = Literal["in", "out", "both", "none"]
 
 
-def _check_name(step: BaseStep[Any, Any], attribute: attrs.Attribute[str], name: str) -> None:
+def _check_name(step: BaseStep[Any, Any], attribute: attrs.Attribute[str], name: Any) -> None:
     if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(f"a step needs a name, got {name!r}", hint='Write Step("name", agent)')
     if "/" in name:
@@ -148,7 +148,7 @@ class Step(BaseStep[InT, OutT], metaclass=_StepMeta):
     def __init__(self, name: str, agent: Any = None, **settings: Any) -> None:
         known = {key: settings.pop(key) for key in tuple(settings) if key in _FIELDS}
         extra = {**known.pop("settings", {}), **settings}
-        self.__attrs_init__(name=name, agent=agent, settings=extra, **known)  # type: ignore[attr-defined]
+        self.__attrs_init__(name=name, agent=agent, settings=extra, **known)
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed; unknown names become settings of the agent."""
@@ -182,7 +182,9 @@ class Step(BaseStep[InT, OutT], metaclass=_StepMeta):
         return Step(name, agent, **settings)
 
     @classmethod
-    def validate_step(cls, agent: Any = None, *, name: str = "validate", strict: bool = True, **settings: Any) -> Step[Any, Any]:
+    def validate_step(
+        cls, agent: Any = None, *, name: str = "validate", strict: bool = True, **settings: Any
+    ) -> Step[Any, Any]:
         """Make a validation gate: with `strict` a refused output fails the step and is dropped."""
         return Step(name, agent, strict=strict, gate=strict, **settings)
 

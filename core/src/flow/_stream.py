@@ -120,4 +120,3 @@ class Channel:
             waiter = self._writers.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-

@@ -51,8 +51,10 @@ def fingerprint(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> str:
 
 def describe(value: Any) -> Any:
     """Turn a field's value into plain data that is the same in every process."""
+    if isinstance(value, enum.Enum):
+        return describe(value.value)
     if value is None or isinstance(value, (bool, int, float, str)):
-        return value.value if isinstance(value, enum.Enum) else value
+        return value
     if isinstance(value, (BaseStep, Pipeline)):
         return structure(value)
     if isinstance(value, Mapping):
@@ -69,7 +71,10 @@ def describe(value: Any) -> Any:
         fields = {field.name: describe(value.__getattribute__(field.name)) for field in attrs.fields(type(value))}
         return {"type": _qualified(type(value)), **fields}
     if isinstance(value, BaseModel):
-        return {"type": _qualified(type(value)), **value.model_dump(mode="json", fallback=lambda v: _qualified(type(v)))}
+        return {
+            "type": _qualified(type(value)),
+            **value.model_dump(mode="json", fallback=lambda v: _qualified(type(v))),
+        }
     return _qualified(type(value))  # never its repr: that may hold an address or a secret
 
 

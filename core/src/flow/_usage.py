@@ -34,6 +34,14 @@ class Usage:
             self.requests + other.requests,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.cost_usd - other.cost_usd,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.requests - other.requests,
+        )
+
     def __bool__(self) -> bool:
         return bool(self.cost_usd or self.input_tokens or self.output_tokens or self.requests)
 

@@ -262,7 +262,13 @@ class ContextConflict(StepFailed):
     category = ErrorCategory.DATA
 
     def __init__(
-        self, message: str, *, field: str = "", branches: Sequence[str] = (), path: str | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        field: str = "",
+        branches: Sequence[str] = (),
+        path: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, path=path, hint=hint)
         self.field = field
@@ -342,6 +348,4 @@ class CancelSignal(ControlSignal):
         self.reason = reason
 
 
-__all__ = sorted(
-    name for name, value in globals().items() if isinstance(value, type) and value.__module__ == __name__
-)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted(name for name, value in globals().items() if isinstance(value, type) and value.__module__ == __name__)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -13,6 +13,7 @@ from .._policies import Cache
 from .._protocols import CacheBackend, Execute, Layer, Wrapper
 from .._results import StepResult
 from .._serialize import Codec, codec_for, dump_context, load_context
+from .._step import Step
 from .._structure import describe, digest, structure
 from ..errors import ConfigurationError
 from ..hookspecs import hookimpl
@@ -42,7 +43,7 @@ def _canonical(value: Any) -> bytes:
 
 def _canonical_default(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
-        return sorted((_canonical(item).decode() for item in value))
+        return sorted(_canonical(item).decode() for item in value)
     dump = getattr(value, "model_dump", None)
     if dump is not None:
         return {"type": f"{type(value).__module__}.{type(value).__qualname__}", "value": dump(mode="json")}
@@ -51,7 +52,7 @@ def _canonical_default(value: Any) -> Any:
 
 def _agent_state(step: Any) -> Any:
     """Describe what an agent object holds, such as its model and prompt: equal agents share results, others do not."""
-    agent = step.agent if "agent" in type(step).__slots__ else None
+    agent = step.agent if isinstance(step, Step) else None
     state: Mapping[str, Any] = getattr(agent, "__dict__", {})
     return {key: describe(value) for key, value in state.items()}
 

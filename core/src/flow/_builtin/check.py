@@ -98,7 +98,7 @@ def _type_check(what: str, declared: Any) -> Convert | None:
                 f"Validation failed: {what}: {reasons}",
                 output=value if what == "output" else None,
                 path=scope.path,
-                hint=f"Step {scope.path!r} declares its {what} as {_type_name(declared)} and got {type(value).__name__}",
+                hint=f"Step {scope.path!r} declares {_type_name(declared)} and got {type(value).__name__}",
                 cause=error,
             ) from error
 
@@ -124,7 +124,8 @@ class _Review:
         for validator in step.validators:
             if not isinstance(validator, BaseValidator):
                 raise ConfigurationError(
-                    f"step {step.name!r}: {validator!r:.60} is not a validator", hint="Subclass BaseValidator or use @validator"
+                    f"step {step.name!r}: {validator!r:.60} is not a validator",
+                    hint="Subclass BaseValidator or use @validator",
                 )
         self._step = step
         plugins = sorted(step.plugins, key=lambda plugin: -plugin.priority)

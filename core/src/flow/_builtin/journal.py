@@ -33,6 +33,7 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
             record = journal.completed(scope.path)
             if record is not None:
                 return journal.replay(step, record, scope, codec)
+            scope.spend(journal.owed(scope.path))
             started_at = time.time()
             try:
                 result = await execute(data, scope)

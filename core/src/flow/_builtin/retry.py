@@ -44,8 +44,8 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
                 except Exception as error:  # noqa: BLE001  the hooks decide what follows from it
                     result = failed_result(step, error)
                 result.attempts = attempt
-                if result.success or result.halts_run:
-                    return result
+                if result.success or result.halts_run or scope.breach(step.usage_limits) is not None:
+                    return result  # a spent budget is turned into the run's end where the step's result is completed
                 recovery = await decide(result, scope, attempt)
                 if recovery.action is not RecoveryAction.RETRY:
                     return _settle(step, recovery, result, data)
@@ -78,7 +78,12 @@ def _settle(step: Any, recovery: Recovery, result: StepResult, data: Any) -> Ste
 async def _before_retry(step: Any, scope: Scope, recovery: Recovery, attempt: int, result: StepResult) -> None:
     if scope.run.observers is not None:
         await scope.run.publish(
-            EventKind.RETRY, scope.path, step=step.name, attempt=attempt + 1, error=result.error, delay_s=recovery.delay_s
+            EventKind.RETRY,
+            scope.path,
+            step=step.name,
+            attempt=attempt + 1,
+            error=result.error,
+            delay_s=recovery.delay_s,
         )
     if recovery.delay_s > 0:
         await asyncio.sleep(recovery.delay_s)

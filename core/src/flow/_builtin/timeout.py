@@ -24,8 +24,9 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
 
     def wrap(execute: Execute) -> Execute:
         async def timed(data: Any, scope: Scope) -> StepResult:
+            limit = asyncio.timeout(seconds)
             try:
-                async with asyncio.timeout(seconds) as limit:
+                async with limit:
                     return await execute(data, scope)
             except TimeoutError as error:
                 if not limit.expired():

@@ -6,19 +6,18 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Collection, Sequence
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import attrs
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from .._discovery import Contribution, PluginKind, PluginState
-from .._packages import CORE, installed_version
-from .._plugins import Plugins
-from .._settings import Settings
-from ..errors import (
+from flow._discovery import Contribution, PluginKind, PluginState
+from flow._packages import CORE, installed_version
+from flow._plugins import Plugins
+from flow._settings import Settings
+from flow.errors import (
     AnswerInvalid,
     ConfigurationError,
     FlowError,
@@ -30,6 +29,9 @@ from ..errors import (
     StateError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
 # Entry points cannot carry a help text, and importing a command only to show it would import every plugin.
 _SHORT_HELP = {
     "plugins": "List, check, block and write plugins.",
@@ -39,6 +41,7 @@ _SHORT_HELP = {
     "recover": "Resume every run whose process died.",
     "validate": "Check a pipeline without running it.",
 }
+_COMPLETION = {"install_completion", "show_completion"}
 
 
 def plugins_of(context: Any) -> Plugins:
@@ -86,6 +89,8 @@ class _Commands(TyperGroup):
             return None, None, args[1:]
         command = get_command(plugins_of(ctx).load(PluginKind.COMMANDS, args[0]))
         command.name = args[0]
+        # Those of every Typer app, which would install completion for a program called like the command.
+        command.params = [param for param in command.params if param.name not in _COMPLETION]
         return args[0], command, args[1:]
 
 

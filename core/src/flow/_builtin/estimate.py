@@ -1,0 +1,40 @@
+"""The ``GUARD`` of declared estimates: what a step is expected to cost is reserved before each attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._policies import Estimate
+from .._protocols import Execute, Layer, Wrapper
+from .._usage import Usage
+from ..hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from .._kernel import Binder
+    from .._results import StepResult
+    from .._run import Scope
+
+
+@hookimpl
+def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
+    """Reserve the estimate of a step, so that steps that run beside each other cannot overspend together."""
+    estimate = binder.policy(step, Estimate)
+    if estimate is None:
+        return None
+    expected = Usage(cost_usd=estimate.cost_usd, input_tokens=estimate.tokens)
+
+    def wrap(execute: Execute) -> Execute:
+        async def reserved(data: Any, scope: Scope) -> StepResult:
+            run = scope.run
+            breach = scope.breach(step.usage_limits, run.reserved + expected)
+            if breach is not None:
+                raise breach
+            run.reserved = run.reserved + expected
+            try:
+                return await execute(data, scope)
+            finally:
+                run.reserved = run.reserved - expected
+
+        return reserved
+
+    return Wrapper(Layer.GUARD, wrap)

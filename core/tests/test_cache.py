@@ -1,0 +1,200 @@
+"""Cached steps: opt-in, honest about usage, isolated, and harmless when the cache is broken."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from flow import Cache, ConfigurationError, Flow, Kernel, PipelineContext, Settings, Step, StepRun, hookimpl
+from flow._builtin.memory_cache import MemoryCache
+
+
+class Counting:
+    """An agent that counts its calls and costs money."""
+
+    def __init__(self, model: str = "small", *, fails: int = 0) -> None:
+        self.model = model
+        self.calls = 0
+        self.fails = fails
+
+    async def run(self, data: Any, *, run: StepRun) -> list[Any]:
+        self.calls += 1
+        run.usage.add(cost_usd=0.1)
+        if self.calls <= self.fails:
+            raise ValueError("no")
+        return [data]
+
+
+def cached(agent: Any, **options: Any) -> Step[Any, Any]:
+    return Step("ask", agent, cache=Cache(**options))
+
+
+async def test_without_a_cache_policy_every_call_is_made() -> None:
+    agent = Counting()
+    step = Step("ask", agent)
+    await Flow(step >> step >> step).run_async("x")
+    assert agent.calls == 3
+
+
+async def test_an_equal_call_is_made_once_and_paid_once() -> None:
+    agent = Counting()
+    flow = Flow(cached(agent))
+    first, second = await flow.run_async({"a": 1, "b": 2}), await flow.run_async({"b": 2, "a": 1})
+    assert (agent.calls, second.output) == (1, first.output)
+    assert (first.step_history[0].cached, second.step_history[0].cached) == (False, True)
+    assert (first.total_cost_usd, second.total_cost_usd) == (0.1, 0)
+    assert first.step_history[0].metadata["cache_key"] == second.step_history[0].metadata["cache_key"]
+
+
+async def test_a_hit_is_isolated_from_what_callers_do_with_the_output() -> None:
+    flow = Flow(cached(Counting()))
+    (await flow.run_async("x")).output.append("mutated")
+    assert (await flow.run_async("x")).output == ["x"]
+
+
+async def test_failures_are_not_kept() -> None:
+    agent = Counting(fails=1)
+    flow = Flow(cached(agent))
+    assert not (await flow.run_async("x")).success
+    assert (await flow.run_async("x")).success
+    assert agent.calls == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: cached(Counting("large")),
+        lambda: cached(Counting()).evolve(name="other"),
+        lambda: cached(Counting()).evolve(temperature=0.5),
+        lambda: cached(Counting()).evolve(strict=False),
+    ],
+    ids=["model", "name", "setting", "field"],
+)
+async def test_another_computation_has_another_key(other: Callable[[], Step[Any, Any]]) -> None:
+    store = MemoryCache()
+    await Flow(cached(Counting()), cache=store).run_async("x")
+    result = await Flow(other(), cache=store).run_async("x")
+    assert not result.step_history[0].cached
+
+
+async def test_equal_computations_of_two_flows_share_a_cache() -> None:
+    store = MemoryCache()
+    await Flow(cached(Counting()), cache=store).run_async("x")
+    assert (await Flow(cached(Counting()), cache=store).run_async("x")).step_history[0].cached
+
+
+async def test_the_key_may_be_chosen() -> None:
+    agent = Counting()
+    flow = Flow(cached(agent, key=lambda data, context: data.lower()))
+    await flow.run_async("ABC")
+    assert (await flow.run_async("abc")).step_history[0].cached
+    assert agent.calls == 1
+
+
+async def test_a_plugin_may_choose_the_key() -> None:
+    class Keys:
+        @hookimpl
+        def flow_make_cache_key(self, step: Any, data: Any, context: Any) -> bytes | None:
+            return b"one for all"
+
+    flow = Flow(cached(Counting()), kernel=Kernel(Settings(), only=[], plugins=[Keys()]))
+    await flow.run_async("x")
+    assert (await flow.run_async("y")).output == ["x"]
+
+
+async def test_entries_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("flow._builtin.memory_cache.time.monotonic", lambda: now)
+    agent = Counting()
+    flow = Flow(cached(agent, ttl=10))
+    await flow.run_async("x")
+    now = 109.9
+    await flow.run_async("x")
+    assert agent.calls == 1
+    now = 110.0
+    await flow.run_async("x")
+    assert agent.calls == 2
+
+
+async def test_the_memory_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+    store = MemoryCache(max_entries=2)
+    await store.set(b"a", b"1")
+    await store.set(b"b", b"2")
+    assert await store.get(b"a") == b"1"
+    await store.set(b"c", b"3")
+    assert [await store.get(key) for key in (b"a", b"b", b"c")] == [b"1", None, b"3"]
+
+
+class Remembering(PipelineContext):
+    facts: list[str] = []
+
+
+async def test_a_hit_applies_the_context_change_again() -> None:
+    async def learn(fact: str, *, context: Remembering) -> str:
+        context.facts.append(fact)
+        return fact
+
+    flow = Flow(cached(learn), context_model=Remembering)
+    for _ in range(2):
+        assert (await flow.run_async("x")).final_pipeline_context.facts == ["x"]
+
+
+async def test_typed_outputs_come_back_typed() -> None:
+    class Article(BaseModel):
+        title: str
+
+    async def write(title: str) -> Article:
+        return Article(title=title)
+
+    flow = Flow(cached(write))
+    await flow.run_async("x")
+    assert (await flow.run_async("x")).output == Article(title="x")
+
+
+class Broken(MemoryCache):
+    async def get(self, key: bytes) -> bytes | None:
+        raise ConnectionError("cache down")
+
+
+class Garbage(MemoryCache):
+    async def get(self, key: bytes) -> bytes | None:
+        return b"\x00 not json"
+
+
+@pytest.mark.parametrize("store", [Broken(), Garbage()], ids=["raises", "garbage"])
+async def test_a_broken_cache_is_a_miss_with_one_warning(store: Any, caplog: Any) -> None:
+    agent = Counting()
+    flow = Flow(cached(agent), cache=store)
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        for _ in range(3):
+            assert (await flow.run_async("x")).output == ["x"]
+    assert agent.calls == 3
+    assert len(caplog.records) == 1
+    assert "the cache of step 'ask' cannot be read" in caplog.text
+
+
+async def test_an_input_that_makes_no_key_is_computed(caplog: Any) -> None:
+    agent = Counting()
+    flow = Flow(Step("ask", agent, cache=Cache()) >> Step("drop", lambda _: None))
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        assert (await flow.run_async(object())).success
+    assert agent.calls == 1
+    assert "makes no key" in caplog.text
+
+
+async def test_an_output_that_cannot_be_kept_is_still_the_output(caplog: Any) -> None:
+    async def opaque(_: Any) -> Any:
+        return object
+
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        assert (await Flow(cached(opaque)).run_async("x")).output is object
+    assert "cannot be written" in caplog.text
+
+
+def test_something_that_is_no_cache_policy_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="cache must be a Cache, got bool"):
+        Flow(Step("a", str.upper, cache=True)).run("x")

@@ -1,0 +1,73 @@
+"""Numbers and texts in the form in which people read them, in one line."""
+
+from __future__ import annotations
+
+import re
+
+# What moves the cursor, reorders text or cannot be encoded: C0, DEL, C1, separators, bidirectional controls, surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def clean(text: str, limit: int = 120) -> str:
+    r"""Return `text` in one line of at most `limit` characters: what a terminal would obey is written as an escape.
+
+    >>> clean("two\nlines\x1b[31m")
+    'two\\nlines\\x1b[31m'
+    """
+    text = text[: limit + 1]
+    if _UNSAFE.search(text):
+        text = _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def first_lines(text: str, lines: int = 3, limit: int = 300) -> list[str]:
+    r"""Return the first non-empty lines, each safe to print; the last one says when there were more.
+
+    >>> first_lines("one\n\ntwo\nthree", lines=2)
+    ['one', 'two …']
+    """
+    found = [line.rstrip() for line in text[: 20 * limit].splitlines() if line.strip()]
+    shown = [clean(line, limit) for line in found[:lines]]
+    if len(found) > lines:
+        shown[-1] += " …"
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """Return a time span.
+
+    >>> [duration(s) for s in (0.0004, 0.12, 1.234, 75, 3720)]
+    ['0.4 ms', '120 ms', '1.2 s', '1m 15s', '1h 02m']
+    """
+    if seconds < 0.00995:
+        return f"{max(seconds, 0.0) * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+
+
+def money(dollars: float) -> str:
+    """Return an amount in US dollars; small ones keep four digits.
+
+    >>> [money(d) for d in (12.5, 0.0123, 0.00001)]
+    ['$12.50', '$0.0123', '<$0.0001']
+    """
+    if 0 < dollars < 0.0001:
+        return "<$0.0001"
+    return f"${dollars:.4f}" if dollars < 1 else f"${dollars:,.2f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "step"), count(1200, "step"), count(2, "retry")
+    ('1 step', '1,200 steps', '2 retries')
+    """
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun}"

@@ -1,0 +1,98 @@
+"""Rows drawn as lines of text: a tree on the left, tokens, cost and time in columns on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from flow_console._format import count, duration, money
+from flow_console._rows import Row
+from flow_console._states import LOOKS, State, sign_of
+
+_WIDEST = 100  # further apart, the eye loses the line between a name and its time
+_GAP = 2
+_NARROWEST_LABEL = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A rich renderable: the rows of a tree as they stand at a moment (seconds)."""
+
+    rows: Sequence[Row]
+    at: float = 0.0
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield a line for each row, never wider than the console."""
+        yield from lines_of(self.rows, self.at, options.max_width, options.ascii_only)
+
+
+def lines_of(rows: Sequence[Row], at: float, width: int, ascii_only: bool) -> list[Text]:
+    """Return the rows as texts of at most `width` cells; columns are dropped from the left where it is narrow."""
+    width = min(width, _WIDEST)
+    columns = [_column(rows, cell) for cell in (_tokens, _cost, _time)]
+    while columns and width - sum(_GAP + wide for wide, _ in columns) < _NARROWEST_LABEL:
+        columns.pop(0)
+    room = width - sum(_GAP + wide for wide, _ in columns if wide)
+    lines = []
+    for index, row in enumerate(rows):
+        line = _left(row, at, ascii_only)
+        line.truncate(room, overflow="ellipsis")
+        line.append(" " * (room - cell_len(line.plain)))
+        for wide, cells in columns:
+            if wide:
+                line.append(f"{'':{_GAP}}{cells[index]:>{wide}}", style="dim")
+        line.rstrip()
+        lines.append(_as_ascii(line) if ascii_only else line)
+    return lines
+
+
+def _column(rows: Sequence[Row], cell: object) -> tuple[int, list[str]]:
+    cells = [cell(row) for row in rows] if callable(cell) else []
+    return max(map(len, cells), default=0), cells
+
+
+def _tokens(row: Row) -> str:
+    return count(row.usage.total_tokens, "token") if row.usage and row.usage.total_tokens else ""
+
+
+def _cost(row: Row) -> str:
+    return money(row.usage.cost_usd) if row.usage and row.usage.cost_usd else ""
+
+
+def _time(row: Row) -> str:
+    return "" if row.seconds is None else duration(row.seconds)
+
+
+def _left(row: Row, at: float, ascii_only: bool) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis", end="\n")
+    line.append(_guide(row.lasts, ascii_only), style="dim")
+    if row.state is None:
+        return line.append(row.label, style="dim")
+    line.append(sign_of(row.state, at, ascii_only), style=LOOKS[row.state].style)
+    line.append(" ")
+    line.append(row.label, style="" if row.lasts else "bold")
+    if row.note:
+        line.append(f"  {row.note}", style="yellow" if row.state is State.PAUSED else "dim")
+    if row.reason:
+        line.append(f"  {row.reason}", style="red")
+    return line
+
+
+def _guide(lasts: tuple[bool, ...], ascii_only: bool) -> str:
+    if not lasts:
+        return ""
+    through, branch, end = ("|  ", "|- ", "`- ") if ascii_only else ("│  ", "├─ ", "└─ ")
+    return "".join("   " if last else through for last in lasts[:-1]) + (end if lasts[-1] else branch)
+
+
+def _as_ascii(line: Text) -> Text:
+    """Replace our own signs, which a terminal without UTF-8 cannot show; names are escaped when they are written."""
+    plain = line.plain
+    for sign, instead in (("…", "~"), ("·", "-"), ("›", ">")):
+        plain = plain.replace(sign, instead)
+    line.plain = plain
+    return line

@@ -1,0 +1,182 @@
+"""What may be printed: secrets are masked, prompts and outputs withheld unless they were asked for.
+
+Masking works on what can be recognised: secret types, telling field names, texts of a known shape. It is a net, not a
+proof; the proof is that content is not printed at all by default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+MASK = "****"
+WITHHELD = "[withheld]"
+
+_SECRET_TYPES = frozenset({"Secret", "SecretBytes", "SecretStr"})
+_SECRET_NAME = re.compile(
+    r"(?i)pass(word|wd|phrase)|secret|credential|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|authori[sz]ation|cookie"
+    r"|token$|(?:^|[-_ ])(?:auth|pwd|key)$"
+)
+_SECRET_TEXT = re.compile(
+    r"""\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{8,}             # OpenAI, Anthropic, Stripe
+    |\bgh[pousr]_[A-Za-z0-9]{16,}|\bgithub_pat_\w{16,}  # GitHub
+    |\bglpat-[\w-]{16,}|\bxox[abeoprs]-[\w-]{8,}        # GitLab, Slack
+    |\bAKIA[0-9A-Z]{12,}|\bAIza[\w-]{20,}|\bhf_\w{16,}  # AWS, Google, Hugging Face
+    |\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?             # JSON web tokens
+    |-----BEGIN[A-Z ]*PRIVATE[ ]KEY-----.*""",
+    re.VERBOSE | re.DOTALL,
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{8,}")
+_ASSIGNED = re.compile(
+    r"(?i)\b((?:\w+[-_])?(?:password|passwd|secret|token|api[-_]?key|authorization))(['\"]?\s*[:=]\s*)(?![*])['\"]?[^\s,;&'\"]+['\"]?"
+)
+_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
+_REFUSED_VALUE = re.compile(r"input_value=.*?(?=, input_type=)", re.DOTALL)  # what Pydantic adds to its messages
+
+_ITEMS = 20
+_DEPTH = 6
+
+
+def mask(text: str) -> str:
+    """Return `text` with everything that looks like a key, a token or a password replaced.
+
+    >>> mask("Authorization: Bearer abcdef0123456789, key sk-live-0123456789")
+    'Authorization: Bearer ****, key ****'
+    """
+    text = _SECRET_TEXT.sub(MASK, text)
+    text = _BEARER.sub(rf"\1\2{MASK}", text)
+    text = _ASSIGNED.sub(_mask_assigned, text)
+    return _IN_URL.sub(rf"\1:{MASK}@", text)
+
+
+def _mask_assigned(found: re.Match[str]) -> str:
+    if found[0].lower().endswith(("bearer", "basic")):  # masked already, behind that word
+        return found[0]
+    return f"{found[1]}{found[2]}{MASK}"
+
+
+def is_secret_name(name: object) -> bool:
+    """Say whether a field of this name holds a secret.
+
+    >>> [is_secret_name(name) for name in ("api_key", "OPENAI_API_KEY", "auth_token", "monkey", "total_tokens")]
+    [True, True, True, False, False]
+    """
+    return isinstance(name, str) and _SECRET_NAME.search(name) is not None
+
+
+def shortened(value: Any, limit: int = 200) -> str:
+    """Return a value in one line of at most `limit` characters, secrets masked; never raises.
+
+    >>> shortened({"user": "ada", "password": "hunter2"})
+    "{'user': 'ada', 'password': ****}"
+    """
+    # Long enough that a key at the edge is still recognised before the line is cut.
+    text = mask("".join(_pieces(value, 0, limit * 3)))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _pieces(value: Any, depth: int, room: int) -> Iterator[str]:
+    if type(value).__name__ in _SECRET_TYPES:
+        yield MASK
+    elif isinstance(value, (str, bytes)):
+        yield repr(mask(value[:room]) if isinstance(value, str) else value[:room])
+    elif depth >= _DEPTH:
+        yield "…"
+    elif isinstance(value, Mapping):
+        yield from _joined("{", ((f"{_repr(key)}: ", key, item) for key, item in value.items()), "}", depth, room)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
+        yield from _joined(opening, (("", None, item) for item in value), closing, depth, room)
+    elif (fields := _fields(value)) is not None:
+        items = ((f"{name}=", name, item) for name, item in fields.items())
+        yield from _joined(f"{type(value).__name__}(", items, ")", depth, room)
+    else:
+        yield _repr(value)[:room]
+
+
+def _joined(opening: str, items: Iterable[tuple[str, Any, Any]], closing: str, depth: int, room: int) -> Iterator[str]:
+    yield opening
+    for index, (label, name, item) in enumerate(items):
+        if index:
+            yield ", "
+        if index == _ITEMS or room <= 0:
+            yield "…"
+            break
+        text = MASK if is_secret_name(name) else "".join(_pieces(item, depth + 1, room))
+        room -= len(label) + len(text)
+        yield label + text
+    yield closing
+
+
+def _fields(value: Any) -> Mapping[str, Any] | None:
+    """Return the fields of a dataclass, attrs or Pydantic instance; None for other objects."""
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+    elif "__attrs_attrs__" in kind.__dict__:
+        names = [field.name for field in kind.__dict__["__attrs_attrs__"]]
+    elif "__pydantic_fields__" in kind.__dict__:
+        return dict(vars(value))
+    else:
+        return None
+    return {name: getattr(value, name, None) for name in names}  # an object of the user's, perhaps half made
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  a broken repr is the user's; printing it must not disturb the run
+        return f"<{type(value).__name__}: its repr raised {type(error).__name__}>"
+
+
+# -- content in messages -----------------------------------------------------------------------------------------------
+
+_TELLING = 12  # shorter texts are words like "positive": found everywhere, telling nothing
+_MOST = 200
+
+
+def texts_in(*values: Any) -> list[str]:
+    """Return the longer texts inside values: what a message might repeat. Looks at a bounded part of large values."""
+    found: list[str] = []
+    waiting, seen = [*reversed(values)], 0
+    while waiting and seen < 10 * _MOST and len(found) < _MOST:
+        value = waiting.pop()
+        seen += 1
+        if isinstance(value, bytes):
+            value = value[:10_000].decode("utf-8", "replace")
+        if isinstance(value, str):
+            if len(value) >= _TELLING:
+                found.append(value)
+        elif isinstance(value, Mapping):
+            waiting += list(value.values())[:_MOST]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting += list(value)[:_MOST]
+        elif (fields := _fields(value)) is not None:
+            waiting += fields.values()
+    return found
+
+
+def withhold(message: str, contents: Iterable[str]) -> str:
+    """Return an error message without what it repeats of `contents`, in full or cut off, and with secrets masked.
+
+    >>> withhold("cannot parse 'the prompt of a customer'", ["the prompt of a customer"])
+    "cannot parse '[withheld]'"
+    """
+    message = _REFUSED_VALUE.sub(f"input_value={WITHHELD}", message[:10_000])
+    for content in contents:
+        for form in {content[:10_000], repr(content[:10_000])[1:-1]}:
+            message = _without(message, form)
+    return mask(message)
+
+
+def _without(message: str, content: str) -> str:
+    probe, start = content[: 2 * _TELLING], 0
+    while len(probe) >= _TELLING and (start := message.find(probe, start)) >= 0:
+        end = start + len(probe)
+        while end < len(message) and end - start < len(content) and message[end] == content[end - start]:
+            end += 1
+        message = f"{message[:start]}{WITHHELD}{message[end:]}"
+        start += len(WITHHELD)
+    return message
