@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +66,25 @@ def test_help_shows_commands_of_plugins_without_importing_them(site: Site) -> No
     assert not (site.work / "imported").exists()
 
 
+def test_command_line_starts_without_what_only_runs_need(site: Site) -> None:
+    heavy = {"flow._kernel", "flow._flow", "asyncio", "pydantic", "packaging", "tomllib", "tomlkit", "rich"}
+    program = f"import sys, flow._cli.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_command_of_a_plugin_is_loaded_when_it_is_typed(site: Site) -> None:
     command(site)
     done = site.flow("shout", "hello")
     assert (done.returncode, done.stdout, done.stderr) == (0, "HELLO\n", "")
+
+
+def test_help_of_a_plugins_command_offers_no_completion_of_its_own(site: Site) -> None:
+    command(site)
+    done = site.flow("shout", "--help")
+    assert done.returncode == 0
+    assert "Usage: flow shout" in done.stdout
+    assert "--install-completion" not in done.stdout
 
 
 def test_broken_command_is_an_error_without_traceback(site: Site) -> None:

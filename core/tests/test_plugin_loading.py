@@ -28,7 +28,7 @@ FAULTS = {
     "syntax": ("def (:", "raises SyntaxError("),
     "module": ("import not_there_at_all", "needs the module not_there_at_all, which is not installed"),
     "submodule": ("from flow import not_there", "raises ImportError("),
-    "unknown": (f"{HOOK}def flow_bind_stp(step): ...", "flow_bind_stp is not a hook of flow: Did you mean flow_bind_step"),
+    "unknown": (f"{HOOK}def flow_bind_stp(step): ...", "is not a hook of flow: Did you mean flow_bind_step?"),
     "foreign": (f"{HOOK}def bind(step): ...", "bind is not a hook of flow: see flow plugins hooks"),
     "argument": (f"{HOOK}def flow_bind_step(stepp, binder): ...", "flow_bind_step has no argument stepp, only step"),
     "async": (f"{HOOK}async def flow_bind_step(step, binder): ...", "flow_bind_step is async, but hooks are"),
@@ -162,6 +162,15 @@ def test_failure_of_an_older_module_is_not_held_against_a_new_one(site: Site) ->
     assert status_of(plugins_for("bad"), "flow-bad").state is PluginState.AVAILABLE
 
 
+def test_failure_of_one_entry_point_is_not_held_against_another_of_the_module(site: Site) -> None:
+    groups = {"flow.steps": {"good": "flow_mixed"}, "flow.dsl": {"bad": "flow_mixed:absent"}}
+    site.add("flow-mixed", groups, {"flow_mixed": HEALTHY})
+    with pytest.raises(PluginError):
+        plugins_for("flow-mixed").load(PluginKind.DSL, "bad")
+    states = {status.name: status.state for status in plugins_for("flow-mixed").statuses()}
+    assert (states["good"], states["bad"]) == (PluginState.AVAILABLE, PluginState.FAILED)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"a": '])
 def test_damaged_memory_of_failures_is_as_good_as_none(site: Site, content: bytes) -> None:
     memory = site.packages.parent / "cache" / "flow" / "plugin-failures.json"
@@ -185,8 +194,9 @@ def test_unwritable_cache_directory_changes_nothing(site: Site, monkeypatch: pyt
         f"if False:\n    raise ValueError\ntry:\n    import not_there_at_all\nexcept ImportError:\n    pass\n{HEALTHY}",
         f'"""Text\nimport this_is_prose\nraise no alarm\n"""\n{HEALTHY}',
         "from flow.hookspecs import hookimpl\n@hookimpl(specname='flow_bind_step')\ndef bind(step, binder=None): ...",
-        "from flow import hookspecs\n"
-        "@hookspecs.hookimpl(tryfirst=True)\ndef flow_bind_step(\n    step: dict[str, int],\n) -> None: ...",
+        HEALTHY.replace("@hookimpl", "@hookimpl(tryfirst=True)").replace(
+            "(step, binder)", "(\n  step: dict[str, int],\n)"
+        ),
         f"{HEALTHY}\nasync def flow_runs_this_itself(anything): ...\n",
     ],
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import types
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,6 +53,7 @@ class _View:
 
     __slots__ = ()
     _flow_base: BaseModel
+    _flow_model: ClassVar[type[BaseModel]]
 
     def __getattr__(self, name: str) -> Any:
         # Only called for what is not in the instance dictionary: a field that was not read yet, or a private attribute.
@@ -71,7 +72,7 @@ class _View:
             raw(self)[name] = value  # type: ignore[arg-type]
 
     @property
-    def __dict__(self) -> dict[str, Any]:
+    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The whole state: Pydantic reads it to dump, compare and print, so it completes the view first."""
         own = raw(self)  # type: ignore[arg-type]
         for name in type(self).__pydantic_fields__:  # type: ignore[attr-defined]
@@ -80,7 +81,7 @@ class _View:
         return own
 
     @__dict__.setter
-    def __dict__(self, state: dict[str, Any]) -> None:
+    def __dict__(self, state: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         own = raw(self)  # type: ignore[arg-type]
         own.clear()
         own.update(state)
@@ -92,7 +93,7 @@ class _View:
         return snapshot(self)  # type: ignore[type-var]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        model: Any = type(self)._flow_model  # type: ignore[attr-defined]
+        model: Any = type(self)._flow_model
         return partial(model.model_construct, **self.__dict__), ()
 
     def __eq__(self, other: object) -> bool:

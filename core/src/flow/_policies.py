@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ._converters import as_frozenset, as_tuple
 from .errors import ErrorCategory, FlowError
 
 if TYPE_CHECKING:
@@ -94,14 +95,14 @@ class RecoveryStrategy:
     error_types: frozenset[type[BaseException]] | tuple[type[BaseException], ...] = attrs.field(
         default=(), converter=_as_types
     )
-    error_patterns: Sequence[str] = attrs.field(default=(), converter=tuple)
-    applies_to_categories: frozenset[ErrorCategory] = attrs.field(default=frozenset(), converter=frozenset)
+    error_patterns: Sequence[str] = attrs.field(default=(), converter=as_tuple)
+    applies_to_categories: frozenset[ErrorCategory] = attrs.field(default=frozenset(), converter=as_frozenset)
     max_retries: int = attrs.field(default=3, validator=attrs.validators.ge(0))
     retry_delay_seconds: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
     max_delay_seconds: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
     jitter: bool = True
     primary_action: RecoveryAction = RecoveryAction.RETRY
-    fallback_actions: Sequence[RecoveryAction] = attrs.field(default=(), converter=tuple)
+    fallback_actions: Sequence[RecoveryAction] = attrs.field(default=(), converter=as_tuple)
     fallback_value: Any = None
 
     def matches(self, error: BaseException, category: ErrorCategory) -> bool:

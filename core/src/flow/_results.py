@@ -53,7 +53,7 @@ class StepResult:
     branch_context: Any = None
     replayed: bool = False
     cached: bool = False
-    _metadata: dict[str, Any] | None = None
+    _metadata: dict[str, Any] | None = attrs.field(default=None, alias="metadata")
 
     @classmethod
     def ok(cls, step: BaseStep[Any, Any] | Pipeline[Any, Any], output: Any, **fields: Any) -> StepResult:
@@ -146,7 +146,7 @@ class RunResult(Generic[OutT]):
     step_history: list[StepResult]
     usage: Usage
     final_pipeline_context: Any
-    _output: Any = None
+    _output: Any = attrs.field(default=None, alias="output")
     error: BaseException | None = None
     failed_path: str | None = None
     pending: list[Pending] = attrs.field(factory=list)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, 
 
 import attrs
 
+from ._converters import as_tuple
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ class BaseStep(Generic[InT, OutT]):
     retries: int = attrs.field(default=0, validator=_at_least_zero)
     timeout: float | None = attrs.field(default=None, validator=_at_least_zero)
     fallback: BaseStep[Any, Any] | None = None
-    validators: Sequence[BaseValidator] = attrs.field(default=(), converter=tuple)
-    plugins: Sequence[ValidationPlugin] = attrs.field(default=(), converter=tuple)
+    validators: Sequence[BaseValidator] = attrs.field(default=(), converter=as_tuple)
+    plugins: Sequence[ValidationPlugin] = attrs.field(default=(), converter=as_tuple)
     processors: AgentProcessors | None = None
     cache: Cache | None = None
     validate: Validate = attrs.field(default="in", validator=attrs.validators.in_(("in", "out", "both", "none")))
     strict: bool = True
     usage_limits: UsageLimits | None = None
-    policies: Sequence[Any] = attrs.field(default=(), converter=tuple)
+    policies: Sequence[Any] = attrs.field(default=(), converter=as_tuple)
     metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
     def children(self) -> Mapping[str, BaseStep[Any, Any] | Pipeline[Any, Any]]:
@@ -148,7 +149,7 @@ class Step(BaseStep[InT, OutT], metaclass=_StepMeta):
     def __init__(self, name: str, agent: Any = None, **settings: Any) -> None:
         known = {key: settings.pop(key) for key in tuple(settings) if key in _FIELDS}
         extra = {**known.pop("settings", {}), **settings}
-        self.__attrs_init__(name=name, agent=agent, settings=extra, **known)
+        self.__attrs_init__(name=name, agent=agent, settings=extra, **known)  # pyright: ignore[reportAttributeAccessIssue]
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed; unknown names become settings of the agent."""

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, overload
 import attrs
 from pydantic import BaseModel, ConfigDict, Field
 
+from ._converters import as_tuple
+
 
 class ValidationResult(BaseModel):
     """A validator's verdict."""
@@ -112,5 +114,5 @@ class ValidationPlugin(ABC):
 class AgentProcessors:
     """Functions that change what goes into an agent and what comes out of it, sync or async, called with the value."""
 
-    prompt_processors: Sequence[Callable[[Any], Any]] = attrs.field(default=(), converter=tuple)
-    output_processors: Sequence[Callable[[Any], Any]] = attrs.field(default=(), converter=tuple)
+    prompt_processors: Sequence[Callable[[Any], Any]] = attrs.field(default=(), converter=as_tuple)
+    output_processors: Sequence[Callable[[Any], Any]] = attrs.field(default=(), converter=as_tuple)

@@ -22,7 +22,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     room = max(12, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
     lines = []
     for row in (headers, *rows):
-        last = row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}…"
+        last = row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 3]}..."
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append("  ".join([*cells, last]).rstrip())
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -50,8 +50,8 @@ def lines_of(rows: Sequence[Row], at: float, width: int, ascii_only: bool) -> li
     return lines
 
 
-def _column(rows: Sequence[Row], cell: object) -> tuple[int, list[str]]:
-    cells = [cell(row) for row in rows] if callable(cell) else []
+def _column(rows: Sequence[Row], cell: Callable[[Row], str]) -> tuple[int, list[str]]:
+    cells = [cell(row) for row in rows]
     return max(map(len, cells), default=0), cells
 
 
@@ -74,7 +74,7 @@ def _left(row: Row, at: float, ascii_only: bool) -> Text:
         return line.append(row.label, style="dim")
     line.append(sign_of(row.state, at, ascii_only), style=LOOKS[row.state].style)
     line.append(" ")
-    line.append(row.label, style="" if row.lasts else "bold")
+    line.append(row.label, style="bold" if not row.lasts else "dim" if row.faint else "")
     if row.note:
         line.append(f"  {row.note}", style="yellow" if row.state is State.PAUSED else "dim")
     if row.reason:
