@@ -28,7 +28,9 @@ HEADINGS = ("SCENARIO", "PER", "CPU", "BARE", "RATIO", "TARGET", "")
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--only", metavar="NAME", action="append", default=[], help="scenarios whose name holds NAME, or a group")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", default=[], help="scenarios whose name holds NAME, or a group"
+    )
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="alternating blocks of each side (15)")
     parser.add_argument("--quick", action="store_true", help="5 short blocks: a first impression")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -26,7 +26,7 @@ class Plan:
 class Figure:
     """One measured number beside what it is compared with.
 
-    ``cost`` and ``bare`` are medians in ``unit`` per ``per``; ``low`` and ``high`` are the cheapest and the dearest block.
+    ``cost`` and ``bare`` are medians in ``unit`` per ``per``; ``low`` and ``high`` are the cheapest and dearest block.
     ``at_most`` bounds the cost, ``ratio_at_most`` bounds cost / bare; a figure without bounds is only reported.
     """
 
@@ -110,7 +110,9 @@ def compared(
 
 def alone(name: str, ours: Sequence[float], *, per: str, units: int = 1, **fields: Any) -> Figure:
     """Make a figure of something that bare asyncio has no counterpart for."""
-    return Figure(name=name, per=per, cost=median(ours) / units, low=min(ours) / units, high=max(ours) / units, **fields)
+    return Figure(
+        name=name, per=per, cost=median(ours) / units, low=min(ours) / units, high=max(ours) / units, **fields
+    )
 
 
 async def alternate(plan: Plan, works: Mapping[str, Work]) -> Samples:

@@ -19,13 +19,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._agents import call_user
+    from ._agents import bind_callable, call_user
     from ._context import PipelineContext
     from ._decorator import step
     from ._events import EVENT_SCHEMA, Event, EventKind
     from ._flow import Flow, RunHandle
     from ._graph import Finding, ValidationReport
     from ._kernel import Binder, Kernel
+    from ._merge import MergePolicy
     from ._pipeline import Pipeline
     from ._policies import (
         Cache,
@@ -103,16 +104,110 @@ if TYPE_CHECKING:
     )
     from .hookspecs import hookimpl
 
+__all__ = [
+    "AgentProcessors",
+    "AnswerInvalid",
+    "AppResources",
+    "AsyncAgentProtocol",
+    "BaseStep",
+    "BaseValidator",
+    "Binder",
+    "Cache",
+    "CacheBackend",
+    "CancelSignal",
+    "CheckFailed",
+    "CircuitOpen",
+    "ConfigurationError",
+    "ContextAwareAgentProtocol",
+    "ContextConflict",
+    "ControlSignal",
+    "DeadlineExceeded",
+    "EVENT_SCHEMA",
+    "Engine",
+    "ErrorCategory",
+    "ErrorContext",
+    "Estimate",
+    "Event",
+    "EventKind",
+    "Execute",
+    "Failure",
+    "FallbackLoop",
+    "Finding",
+    "Flow",
+    "FlowError",
+    "InfiniteRedirect",
+    "Kernel",
+    "Layer",
+    "LeaseLost",
+    "MergePolicy",
+    "MissingAgentError",
+    "NotPaused",
+    "PauseSignal",
+    "Pending",
+    "Pipeline",
+    "PipelineChanged",
+    "PipelineContext",
+    "PlaceOn",
+    "PluginError",
+    "PluginFailed",
+    "PluginOutcome",
+    "Recovery",
+    "RecoveryAction",
+    "RecoveryStrategy",
+    "Run",
+    "RunFailed",
+    "RunHandle",
+    "RunNotFound",
+    "RunOwned",
+    "RunRecord",
+    "RunResult",
+    "RunStatus",
+    "RunningLoopError",
+    "Scope",
+    "SerializationError",
+    "Settings",
+    "SettingsError",
+    "StateBackend",
+    "StateBusy",
+    "StateCorrupt",
+    "StateError",
+    "Step",
+    "StepFailed",
+    "StepRecord",
+    "StepResult",
+    "StepRun",
+    "StepTimeout",
+    "StreamChunk",
+    "Tracer",
+    "Usage",
+    "UsageLimitExceeded",
+    "UsageLimits",
+    "ValidationFailed",
+    "ValidationPlugin",
+    "ValidationReport",
+    "ValidationResult",
+    "Wrap",
+    "Wrapper",
+    "__version__",
+    "bind_callable",
+    "call_user",
+    "hookimpl",
+    "step",
+    "structure",
+    "validator",
+]
+
 __version__ = "0.1.0"
 
 _HOMES = {
-    "_agents": "call_user",
+    "_agents": "bind_callable call_user",
     "_context": "PipelineContext",
     "_decorator": "step",
     "_events": "EVENT_SCHEMA Event EventKind",
     "_flow": "Flow RunHandle",
     "_graph": "Finding ValidationReport",
     "_kernel": "Binder Kernel",
+    "_merge": "MergePolicy",
     "_pipeline": "Pipeline",
     "_policies": "Cache ErrorContext Estimate Failure PlaceOn Recovery RecoveryAction RecoveryStrategy",
     "_protocols": "AsyncAgentProtocol CacheBackend ContextAwareAgentProtocol Engine Execute Layer RunRecord "
@@ -135,7 +230,6 @@ _HOMES = {
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

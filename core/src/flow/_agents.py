@@ -17,7 +17,8 @@ import attrs
 from ._run import StepRun
 from ._stream import join_chunks
 from ._usage import Usage
-from .errors import ConfigurationError, MissingAgentError
+from ._step import callable_name
+from .errors import ConfigurationError, FlowError, MissingAgentError, StepFailed
 
 if TYPE_CHECKING:
     from ._run import Scope
@@ -167,3 +168,50 @@ async def call_user(function: Callable[..., Any], *arguments: Any, **named: Any)
     """Call a function that a user gave to a step type, such as a condition or a mapper; it may be sync or async."""
     outcome = function(*arguments, **named)
     return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+UserCall: TypeAlias = Callable[..., Awaitable[Any]]
+
+
+def bind_callable(function: Callable[..., Any], *, what: str) -> UserCall:
+    """Return ``await call(data, context, *more)`` for a function that a user gave to a step type, such as a condition.
+
+    A function whose first parameter is called ``context`` or ``ctx`` is called with ``(context, data)``, any other with
+    ``(data, context)``; it may take fewer arguments, and may be sync or async.
+
+    :param what: what the function is for, such as ``"exit condition"``: an exception of it becomes a `StepFailed` that
+        says so and names the function.
+
+    Raises `ConfigurationError` when `function` is not callable.
+    """
+    if not callable(function):
+        raise ConfigurationError(f"the {what} must be callable, got {function!r:.60}")
+    label = f"{what} {callable_name(function)!r}"
+    context_first, count = _parameter_order(function)
+
+    async def call(data: Any, context: Any, *more: Any) -> Any:
+        arguments = (context, data, *more) if context_first else (data, context, *more)
+        try:
+            outcome = function(*arguments[:count])
+            if hasattr(type(outcome), "__await__"):  # inspect.isawaitable costs 0.3 µs, a tenth of a loop iteration
+                outcome = await outcome
+        except FlowError:
+            raise
+        except Exception as error:
+            raise StepFailed(f"{label} raised {type(error).__name__}: {error}", cause=error) from error
+        return outcome
+
+    return call
+
+
+def _parameter_order(function: Callable[..., Any]) -> tuple[bool, int | None]:
+    """Tell whether the context comes first, and how many arguments the function takes at most, if that is limited."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False, None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [parameter.name for parameter in parameters if parameter.kind in kinds]
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return False, None
+    return names[:1] in (["context"], ["ctx"]), len(names)

@@ -201,7 +201,7 @@ class Catalogue:
         return [
             item
             for item in claimants
-            if item is not contribution and not item.is_default and self._exclusion(item) is None
+            if item != contribution and not item.is_default and self._exclusion(item) is None
         ]
 
     def verdict(self, contribution: Contribution) -> Verdict:
@@ -209,7 +209,7 @@ class Catalogue:
         if (exclusion := self._exclusion(contribution)) is not None:
             return exclusion
         winner = self.find(contribution.kind, contribution.name)
-        if winner is None or winner is contribution:
+        if winner is None or winner == contribution:
             return Verdict()
         if contribution.is_default:
             reason = f"replaced by {winner.dist}"

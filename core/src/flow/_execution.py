@@ -109,14 +109,14 @@ def _interrupted(signal: BaseException) -> Ending:
     if isinstance(signal, DeadlineExceeded):
         return Ending(RunStatus.DEADLINE_EXCEEDED, error=signal)
     if isinstance(signal, PauseSignal):
-        pending = Pending(
-            path=signal.path,
-            message=signal.message,
-            schema=signal.schema,
-            since=time.time(),
-            deadline=signal.deadline,
+        now = time.time()
+        return Ending(
+            RunStatus.PAUSED,
+            pending=tuple(
+                Pending(path=asked.path, message=asked.message, schema=asked.schema, since=now, deadline=asked.deadline)
+                for asked in signal.questions()
+            ),
         )
-        return Ending(RunStatus.PAUSED, pending=(pending,))
     if isinstance(signal, CancelSignal):
         return Ending(RunStatus.CANCELLED, error=signal)
     raise signal if isinstance(signal, ControlSignal) else TypeError(f"a run cannot be interrupted by {signal!r}")

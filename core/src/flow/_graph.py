@@ -83,7 +83,7 @@ class ValidationReport:
     (False, ['0:ask'])
     """
 
-    findings: tuple[Finding, ...] = attrs.field(default=(), converter=tuple)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def is_valid(self) -> bool:
@@ -117,7 +117,7 @@ def validate_graph(pipeline: Node, *, raise_on_error: bool = False, kernel: Kern
     """
     pipeline = require_pipeline(pipeline)
     kernel = default_kernel() if kernel is None else kernel
-    report = ValidationReport(_examine(pipeline, "", kernel, ()))
+    report = ValidationReport(tuple(_examine(pipeline, "", kernel, ())))
     if report.is_valid:
         report = ValidationReport((*report.findings, *_binding_findings(pipeline, kernel)))
     if raise_on_error and not report.is_valid:
@@ -134,7 +134,9 @@ def _examine(item: Node, path: str, kernel: Kernel, above: tuple[Node, ...]) -> 
         return
     yield from _kind_findings(item, path, kernel)
     yield from _sequence_findings(item, path) if isinstance(item, Pipeline) else _step_findings(item, path)
-    inside = [("", item.pipeline)] if isinstance(item, SubWorkflow) else [*item.children().items()]
+    inside: list[tuple[str, Node]] = list(item.children().items())
+    if isinstance(item, SubWorkflow):
+        inside = [("", item.pipeline)]  # its steps come directly below it
     if isinstance(item, BaseStep) and isinstance(item.fallback, (BaseStep, Pipeline)):
         inside.append(("fallback", item.fallback))
     for segment, child in inside:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -15,3 +17,8 @@ class AppResources(BaseModel):
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="allow")
+
+    if TYPE_CHECKING:  # any name is a resource, which the model alone does not tell a type checker
+
+        def __init__(self, **resources: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...

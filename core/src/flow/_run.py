@@ -162,6 +162,11 @@ class Scope:
             self._context = isolate(context) if self._isolates and context is not None else context
         return self._context
 
+    @property
+    def touched(self) -> bool:
+        """True when something asked for the context here, so that there may be changes to merge."""
+        return self._context is not None
+
     def changes(self) -> dict[str, Any]:
         """Return the context fields that this scope has changed and not yet committed."""
         return changes(self._context) if self._isolates and self._context is not None else {}

@@ -38,7 +38,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 
@@ -338,6 +338,21 @@ class PauseSignal(ControlSignal):
         self.schema = schema
         self.deadline = deadline
         self.path = path
+        self.others: tuple[PauseSignal, ...] = ()
+        """Further questions that wait at the same time, asked by steps that ran beside this one."""
+
+    @classmethod
+    def join(cls, signals: Sequence[PauseSignal]) -> PauseSignal:
+        """Return one signal that carries the questions of all `signals`: the first, with the others attached."""
+        first, *rest = signals
+        first.others = (*first.others, *rest)
+        return first
+
+    def questions(self) -> Iterator[PauseSignal]:
+        """Yield this signal and all that were joined to it."""
+        yield self
+        for other in self.others:
+            yield from other.questions()
 
 
 class CancelSignal(ControlSignal):

@@ -271,6 +271,7 @@ class Findings(Record):
 
     assessments: tuple[Assessment, ...]
     unaudited: tuple[str, ...] = ()
+    reads: int = 0
 
 
 class Totals(Record):

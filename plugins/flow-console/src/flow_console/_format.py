@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# What moves the cursor, reorders text or cannot be encoded: C0, DEL, C1, separators, bidirectional controls, surrogates.
+# What moves the cursor, reorders text or cannot be encoded: controls, separators, bidirectional marks, surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
     ['0.4 ms', '120 ms', '1.2 s', '1m 15s', '1h 02m']
     """
     if seconds < 0.00995:
-        return f"{max(seconds, 0.0) * 1000:.1f} ms"
+        return f"{seconds * 1000:.1f} ms" if seconds >= 0.00005 else "<0.1 ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:

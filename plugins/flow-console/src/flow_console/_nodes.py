@@ -25,6 +25,7 @@ class Node:
     """A run, a step, or a group: the part of a path between two steps, such as a branch or an iteration.
 
     ``forgotten`` counts, by state, the children that are no longer kept, and ``forgotten_usage`` what they spent.
+    ``admitted`` counts the children whose lines are printed, ``unlisted`` the steps below whose lines are not.
     """
 
     segment: str = ""
@@ -41,6 +42,10 @@ class Node:
     forgotten: Counter[State] = field(default_factory=Counter)
     forgotten_usage: Usage = _NOTHING
     prune_at: int = 2 * _REMEMBERED
+    listed: bool | None = None
+    """Whether what happens here is printed as lines; None until it is decided."""
+    admitted: int = 0
+    unlisted: int = 0
 
     @property
     def is_group(self) -> bool:
@@ -89,23 +94,29 @@ class Node:
 
     def descend(self, path: str) -> Node:
         """Return the node at a path below this one, made on the way where it is missing."""
-        node = self
+        return self.trail(path)[-1]
+
+    def trail(self, path: str) -> list[Node]:
+        """Return the nodes on a path, from this one to its end, made on the way where they are missing."""
+        nodes = [self]
         for segment in path.split("/"):
             if segment:
-                node = node.children.get(segment) or node._add(segment)
-        return node
+                nodes.append(nodes[-1].children.get(segment) or nodes[-1]._add(segment))
+        return nodes
 
     def _add(self, segment: str) -> Node:
         if len(self.children) >= self.prune_at:
             self.forget(_REMEMBERED)
-            self.prune_at = 2 * max(_REMEMBERED, len(self.children))  # so that a step costs the same however many there are
+            self.prune_at = 2 * max(
+                _REMEMBERED, len(self.children)
+            )  # so that a step costs the same however many there are
         child = self.children[segment] = Node(segment)
         return child
 
     def forget(self, keep: int) -> None:
         """Keep the running children and `keep` of the others; count the rest.
 
-        Of branches and items the failed and the first stay, of steps and iterations, which follow each other, the latest.
+        The failed stay; then of branches and items the first, of steps and iterations, one after another, the latest.
         """
         if len(self.children) <= keep:
             return

@@ -87,7 +87,9 @@ def _pieces(value: Any, depth: int, room: int) -> Iterator[str]:
     elif isinstance(value, Mapping):
         yield from _joined("{", ((f"{_repr(key)}: ", key, item) for key, item in value.items()), "}", depth, room)
     elif isinstance(value, (list, tuple, set, frozenset)):
-        opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
+        opening, closing = (
+            ("[", "]") if isinstance(value, list) else ("(", ")") if isinstance(value, tuple) else ("{", "}")
+        )
         yield from _joined(opening, (("", None, item) for item in value), closing, depth, room)
     elif (fields := _fields(value)) is not None:
         items = ((f"{name}=", name, item) for name, item in fields.items())
@@ -165,7 +167,7 @@ def withhold(message: str, contents: Iterable[str]) -> str:
     "cannot parse '[withheld]'"
     """
     message = _REFUSED_VALUE.sub(f"input_value={WITHHELD}", message[:10_000])
-    for content in contents:
+    for content in sorted(contents, key=len, reverse=True):
         for form in {content[:10_000], repr(content[:10_000])[1:-1]}:
             message = _without(message, form)
     return mask(message)

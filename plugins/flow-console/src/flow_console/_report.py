@@ -71,7 +71,9 @@ def _details(result: RunResult[Any], state: State, safe: Safe, resumable: bool |
     if state is State.PAUSED:
         for pending in result.pending:
             yield "at", clean(pending.path, 300)
-            yield from (("asks" if not index else "", line) for index, line in enumerate(first_lines(safe(pending.message))))
+            yield from (
+                ("asks" if not index else "", line) for index, line in enumerate(first_lines(safe(pending.message)))
+            )
     elif state is not State.DONE:
         if result.failed_path:
             yield "at", clean(result.failed_path, 300)
@@ -136,8 +138,13 @@ def reasons_of(results: Iterable[StepResult], safe: Safe, known: Mapping[str, st
     for step in results:
         if step.success or len(reasons) >= _MOST_REASONS or state_of(step) is not State.FAILED:
             continue
-        reasons[step.path] = known.get(step.path) or "".join(first_lines(safe(step.feedback or ""), lines=1))
+        reasons[step.path] = known.get(step.path) or reason_of(step, safe)
     return reasons
+
+
+def reason_of(step: StepResult, safe: Safe) -> str:
+    """Return in one line why a step failed."""
+    return "".join(first_lines(safe(step.feedback or ""), lines=1)).removeprefix("Agent failed with ")
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------------
@@ -178,10 +185,10 @@ def _hanging(text: Text, indent: int, console: Console, options: Any) -> Iterato
             yield Text(" " * indent).append_text(line)
 
 
-def draw(result: RunResult[Any], safe: Safe, reasons: Mapping[str, str], *, resumable: bool | None = None) -> Group:
+def draw(result: RunResult[Any], reasons: Mapping[str, str], report: Report) -> Group:
     """Return the tree of a finished run with its last lines."""
     rows = layout(tree_of(result, reasons), result.started_at + result.latency_s, _MOST_ROWS)
-    return Group(Frame(rows), Ending(report_of(result, safe, resumable=resumable)))
+    return Group(Frame(rows), Ending(report))
 
 
 def render_tree(result: RunResult[Any]) -> RenderableType:
@@ -190,7 +197,7 @@ def render_tree(result: RunResult[Any]) -> RenderableType:
     Print it on any rich console. Inputs and outputs do not appear; long fan-outs are collapsed.
     """
     safe = safe_for(result)
-    return draw(result, safe, reasons_of(result.walk(), safe, {}))
+    return draw(result, reasons_of(result.walk(), safe, {}), report_of(result, safe))
 
 
 def run_tree(result: RunResult[Any], *, width: int = 80) -> str:
@@ -202,7 +209,12 @@ def run_tree(result: RunResult[Any], *, width: int = 80) -> str:
     ['✓ pipeline', '├─ ✓ upper', '└─ ✓ strip']
     """
     console = Console(
-        file=io.StringIO(), width=width, force_terminal=False, force_jupyter=False, color_system=None, legacy_windows=False
+        file=io.StringIO(),
+        width=width,
+        force_terminal=False,
+        force_jupyter=False,
+        color_system=None,
+        legacy_windows=False,
     )
     with console.capture() as captured:
         console.print(render_tree(result))

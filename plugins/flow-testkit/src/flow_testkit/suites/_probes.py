@@ -37,6 +37,8 @@ class Probe:
     async def run(self, data: Any, *, context: Any, run: StepRun) -> Any:
         """Do what was asked for, in the order: count, spend, write, wait, raise, return."""
         self.calls += 1
+        calls = self.calls
+        await asyncio.sleep(0)  # lets other runs in between, if there are any
         if self.usage is not None:
             spend(run, self.usage)
         if self.writes is not None:
@@ -44,7 +46,7 @@ class Probe:
         if self.blocks:
             self.started.set()
             await asyncio.Event().wait()
-        if self.error is not None and (self.times is None or self.calls <= self.times):
+        if self.error is not None and (self.times is None or calls <= self.times):
             raise self.error()
         return data if self.output is UNSET else self.output
 
@@ -59,7 +61,8 @@ def broken() -> ProbeFailed:
 
 
 async def echo(data: Any) -> Any:
-    """Return the input."""
+    """Return the input, a turn of the loop later: runs at the same time must meet."""
+    await asyncio.sleep(0)
     return data
 
 

@@ -42,7 +42,7 @@ class _AcceptEverything(BaseValidator):
 HARMLESS: dict[str, Callable[[], Any]] = {
     "retries": lambda: 2,
     "timeout": lambda: 60,
-    "fallback": lambda: Step("instead", broken),
+    "fallback": lambda: Step("instead", Probe(error=broken)),
     "validators": lambda: [_AcceptEverything()],
     "usage_limits": lambda: UsageLimits(total_cost_usd_limit=1000),
     "cache": Cache,

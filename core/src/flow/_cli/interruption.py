@@ -1,0 +1,85 @@
+"""Ctrl-C and SIGTERM while a run goes on, and threads that would keep the program from ending."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from flow._agents import _threads
+
+GRACE_S = 0.5
+"""How long a program that has printed its result waits for agents in threads, which nothing can stop."""
+
+
+class Interruption:
+    """``with Interruption() as interruption:`` the first signal cancels the run, the second ends the program at once.
+
+    Python's own handlers and not the loop's, which do not run while a step blocks the loop.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        """The signal that came."""
+        self._cancel: Callable[[], object] | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def cancels(self, cancel: Callable[[], object]) -> None:
+        """Call `cancel` when a signal comes, in the main thread and between any two instructions; now if one came."""
+        self._cancel = cancel
+        if self.signal is not None:
+            cancel()
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that was ended by the signal; 0 when none came."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs of a shell have it
+                    self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(self.exit_code)
+        self.signal = signal.Signals(number)
+        if self._cancel is not None:
+            self._cancel()
+
+
+def leave_threads_behind(exit_code: int) -> None:
+    """Let the program end with `exit_code` although an agent still works in a thread; called when all is printed.
+
+    Python waits for such threads at its end, for ever if need be. Those that are idle end at once and delay nothing.
+    """
+    if _threads.cache_info().currsize:
+        _threads().shutdown(wait=False)
+        _threads.cache_clear()
+    if _at_work():
+        timer = threading.Timer(GRACE_S, _end, [exit_code])
+        timer.daemon = True
+        timer.start()
+
+
+def _at_work() -> bool:
+    return any(thread.name.startswith(("flow-step", "asyncio_")) for thread in threading.enumerate())
+
+
+def _end(exit_code: int) -> None:
+    if _at_work():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+                stream.flush()
+        os._exit(exit_code)

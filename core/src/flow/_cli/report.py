@@ -1,0 +1,154 @@
+"""What the command line says about a run that has ended: its output, one line of numbers, and what went wrong."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Any
+
+import attrs
+import typer
+from pydantic_core import PydanticSerializationError, to_json
+
+from flow._flow import Flow
+from flow._results import RunResult, RunStatus, StepResult, describe_error
+from flow._stream import StreamChunk
+from flow.errors import FlowError, RunFailed
+
+
+def print_output(value: Any, streamed: str = "") -> None:
+    """Print an output: text and bytes as they are, nothing for ``None``, all else as JSON.
+
+    :param streamed: what stands on the screen already; an output that is the same is not printed again.
+    """
+    if streamed and value == streamed:
+        typer.echo("" if streamed.endswith("\n") else "\n", nl=False)
+    elif isinstance(value, bytes):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
+    elif value is not None:
+        typer.echo(value if isinstance(value, str) else as_json(value))
+
+
+def print_result(result: RunResult[Any]) -> None:
+    """Print a run as one JSON object with the names of `RunResult`."""
+    values = result.to_dict()
+    try:
+        text = _dump(values)
+    except PydanticSerializationError:
+        text = as_json({name: json.loads(as_json(value)) for name, value in values.items()})
+    typer.echo(text)
+
+
+def as_json(value: Any) -> str:
+    """Return `value` as indented JSON; what JSON cannot hold becomes text."""
+    try:
+        return _dump(value)
+    except PydanticSerializationError:  # a value inside itself, bytes that are no text
+        return json.dumps(repr(value))
+
+
+def _dump(value: Any) -> str:
+    return to_json(value, indent=2, inf_nan_mode="null", fallback=_plain).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StepResult):
+        return value.to_dict()
+    return attrs.asdict(value, recurse=False) if attrs.has(type(value)) else str(value)
+
+
+def summary(result: RunResult[Any]) -> str:
+    """Say in one line how a run went: ``completed in 12 ms: 3 steps, 120 tokens, $0.0040, run 0193...``."""
+    count = len(result.step_history)
+    parts = [f"{count} step{'' if count == 1 else 's'}"]
+    if result.total_tokens:
+        parts.append(f"{result.total_tokens:,} tokens")
+    if result.total_cost_usd:
+        parts.append(f"${result.total_cost_usd:.4f}")
+    return f"{_words(result)} in {_duration(result.latency_s)}: {', '.join(parts)}, run {result.run_id}"
+
+
+def _words(result: RunResult[Any]) -> str:
+    return result.status.value.replace("_", " ")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{seconds:.1f} s"
+
+
+def failure_of(result: RunResult[Any], resume: str | None = None) -> RunFailed:
+    """Return the error that says where a run failed, why, and what can be done.
+
+    :param resume: the command that continues the run.
+    """
+    failed = next((step for step in result.walk() if step.path == result.failed_path), None)
+    error = result.error if failed is None or failed.error is None else failed.error
+    hint = error.hint if isinstance(error, FlowError) else None
+    cause = (failed.feedback if failed else None) or describe_error(error) or "no reason was given"
+    if hint:
+        cause = cause.removesuffix(hint).rstrip(". ")
+    where = f" at {result.failed_path}" if result.failed_path else ""
+    hints = [text for text in (hint, resume and f"continue it with: {resume}") if text]
+    made = RunFailed(f"{_words(result)}{where}: {cause}", hint=". ".join(hints) or None)
+    made.__cause__ = result.error
+    return made
+
+
+def print_questions(result: RunResult[Any], resume: str | None) -> None:
+    """Print what a paused run asks, and how to answer."""
+    for question in result.pending:
+        typer.echo(f"paused at {question.path}: {question.message}", err=True)
+    if resume:
+        typer.echo(f"answer it with: {resume} --answer TEXT", err=True)
+
+
+def print_interruption(result: RunResult[Any], signal_name: str, resume: str | None) -> None:
+    """Print that a run was interrupted, and how to continue it when it was stored."""
+    done = sum(step.success for step in result.step_history)
+    where = f"run {result.run_id} was cancelled after {done} of its steps"
+    typer.echo(f"interrupted by {signal_name}: {where}", err=True)
+    if resume:
+        typer.echo(f"continue it with: {resume}", err=True)
+
+
+def resume_command(flow: Flow[Any, Any], run_id: str) -> str | None:
+    """Return the command that continues a stored run; ``None`` when its store ends with this program."""
+    url = flow._state if flow._state is not None else flow.kernel.settings.state
+    if not isinstance(url, str) or url.startswith("memory:"):
+        return None
+    return f"flow resume {run_id} --state {shlex.quote(url)}"
+
+
+class ChunkPrinter:
+    """Prints chunks as they come, those of different steps on lines of their own."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._stream_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What was printed of the stream that came last."""
+        return "".join(self._pieces)
+
+    def __call__(self, chunk: StreamChunk) -> None:
+        """Print one chunk."""
+        restarted = bool(chunk.meta and chunk.meta.get("restart"))
+        if restarted or chunk.stream_id != self._stream_id:
+            self._begin(chunk.stream_id)
+        if restarted:
+            typer.echo(f"{chunk.stream_id} failed and starts again:", err=True)
+        if chunk.text:
+            typer.echo(chunk.text, nl=False)
+            self._pieces.append(chunk.text)
+
+    def _begin(self, stream_id: str) -> None:
+        if self._pieces and not self._pieces[-1].endswith("\n"):
+            typer.echo()
+        self._pieces, self._stream_id = [], stream_id

@@ -1,0 +1,146 @@
+"""``flow run``: runs the pipeline of a file, shows how it goes, and prints what comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from flow._cli.interruption import Interruption
+    from flow._cli.report import ChunkPrinter
+    from flow._flow import Flow
+    from flow._results import RunResult
+
+app = typer.Typer()
+
+_App = Annotated[str, typer.Argument(metavar="APP[:NAME]", help="A Python file or module, and what to run in it.")]
+_Input = Annotated[
+    str | None,
+    typer.Option("--input", "-i", metavar="TEXT|@FILE|-", help="What the first step gets; - is standard input."),
+]
+_Context = Annotated[
+    list[str] | None, typer.Option("--context", "-c", metavar="KEY=VALUE", help="A field of the context; repeatable.")
+]
+_Trace = Annotated[list[str] | None, typer.Option("--trace", metavar="NAME", help="Switch a tracer on; repeatable.")]
+
+
+@app.command()
+def run(
+    target: _App,
+    input: _Input = None,
+    json_input: Annotated[bool, typer.Option("--json-input", help="Parse the input as JSON in any case.")] = False,
+    context: _Context = None,
+    state: Annotated[str | None, typer.Option(metavar="URL", help="Store the run, so that it can be resumed.")] = None,
+    cache: Annotated[str | None, typer.Option(metavar="URL", help="Where steps with cache= keep results.")] = None,
+    trace: _Trace = None,
+    deadline: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the run may take.")] = None,
+    limit_cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What the run may spend.")] = None,
+    limit_tokens: Annotated[int | None, typer.Option(min=0, metavar="N", help="How many tokens it may use.")] = None,
+    run_id: Annotated[str | None, typer.Option(metavar="ID", help="The id of the run; made up when left out.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print what steps stream as it comes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the output and errors, nothing else.")] = False,
+) -> None:
+    """Run a pipeline and print its output; how it went is told on standard error.
+
+    APP is a file such as app.py or a module such as shop.orders. Without NAME it is searched for a flow, pipeline or
+    step called flow, pipeline or main, or for the only one there is. An input is text, or JSON when the first step
+    declares that it takes something else.
+
+    \b
+    flow run app.py --input "https://example.org"
+    flow run app.py:triage --input @ticket.json --context team=billing
+    cat article.txt | flow run app.py --input - --stream
+    flow run app.py -i 5 --state sqlite:///runs.db --deadline 60 --limit-cost 0.50
+    flow run app.py -i 5 --json | jq .usage
+
+    Exit codes: 0 done or paused, 1 the run failed, 2 wrong use or unreadable input, 130 or 143 interrupted.
+    """
+    from flow._cli.run_input import read_input, read_values
+    from flow._cli.target import load_flow
+    from flow.errors import ConfigurationError
+
+    if stream and as_json:
+        raise ConfigurationError("--stream and --json exclude each other: one prints pieces, the other a whole")
+    with _stdout_for_json(as_json):
+        flow = load_flow(target)
+    live = not (stream or as_json or quiet) and sys.stderr.isatty()
+    changes = {"state": state, "cache": cache, "usage_limits": _limits(flow, limit_cost, limit_tokens)}
+    flow = flow.evolve(
+        tracers=_tracers(flow, trace or [], live),
+        local_tracer=None,  # one of those
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    options = {"run_id": run_id, "deadline": deadline, "initial_context": read_values(context or [], flow.context_model)}
+    data = read_input(input, flow.pipeline, as_json=json_input)
+    _run_and_report(flow, data, options, stream=stream, as_json=as_json, quiet=quiet)
+
+
+def _stdout_for_json(as_json: bool) -> contextlib.AbstractContextManager[Any]:
+    """Keep what modules and steps print away from standard output when that is to hold one JSON object."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
+    from flow._usage import UsageLimits
+
+    given = {"total_cost_usd_limit": cost, "total_tokens_limit": tokens}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return (flow.usage_limits or UsageLimits()).model_copy(update=changes) if changes else None
+
+
+def _tracers(flow: Flow[Any, Any], names: Sequence[str], live: bool) -> list[str | Tracer]:
+    """Return the tracers of the flow, those that were asked for, and live progress if somebody watches."""
+    from flow._discovery import PluginKind
+
+    tracers = [*flow._tracers, *(name for name in dict.fromkeys(names) if name not in flow._tracers)]
+    active = [*tracers, *flow.kernel.settings.tracers]
+    # A tracer that the app made itself, and the default one, may well be the console's: two would write into one screen.
+    watched = any(tracer in ("console", "default") or not isinstance(tracer, str) for tracer in active)
+    if live and not watched and flow.kernel.plugins.find(PluginKind.TRACERS, "console") is not None:
+        tracers.append("console")
+    return tracers
+
+
+def _run_and_report(flow: Flow[Any, Any], data: Any, options: dict[str, Any], **how: bool) -> None:
+    from flow._cli.interruption import Interruption, leave_threads_behind
+    from flow._cli.main import exit_code
+    from flow._flow import run_sync
+    from flow.errors import FlowError
+
+    with Interruption() as interruption:
+        try:
+            run_sync(_execute(flow, data, options, interruption, **how), "run", "run_async")
+        except FlowError as error:
+            leave_threads_behind(exit_code(error))
+            raise
+        leave_threads_behind(0)
+
+
+async def _execute(
+    flow: Flow[Any, Any],
+    data: Any,
+    options: dict[str, Any],
+    interruption: Interruption,
+    *,
+    stream: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from flow._cli.interruption import leave_threads_behind
+    from flow._cli.report import ChunkPrinter, print_interruption, resume_command
+    from flow._results import RunStatus
+    from flow._run import new_id
+
+    options = {**options, "run_id": options["run_id"] or new_id()}
+    chunks = ChunkPrinter()
+    with _stdout_for_json(as_json):
+        async with flow:
+            loop = asyncio.get_running_loop()
+            cancellations: list[asyncio.Task[bool]] = []
+            cancel = lambda: cancellations.append(loop.create_task(flow.cancel(options["run_id"])))
+            interruption.cancels(lambda: loop.call_soon_threadsafe(cancel))
+            result = await (_streamed(flow, data, options, chunks) if stream else flow.start(data, **options))

@@ -1,0 +1,194 @@
+"""Looking into one distribution: its metadata, its licence files, its files on disk, its ties to others."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import enum
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import attrs
+from audit.disk import Disk
+from audit.models import EntryPoint, Installation, Integrity, Metadata, Wiring
+from flow import StepFailed, StepRun
+from packaging.metadata import parse_email
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
+
+_LICENCE_FILE = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
+_MOST_LICENCE_FILES = 4
+
+
+class MetadataUnusable(StepFailed):
+    """A distribution does not even say what it is."""
+
+
+# -- metadata ----------------------------------------------------------------------------------------------------------
+
+
+def read_core_metadata(installation: Installation, disk: Disk, run: StepRun) -> Metadata:
+    """Return what the metadata file says; raises `MetadataUnusable` when there is none, or one without a name."""
+    folder = installation.folder
+    file = folder / ("METADATA" if folder.suffix == ".dist-info" else "PKG-INFO")
+    try:
+        raw, _ = parse_email(disk.read(file, run))
+    except FileNotFoundError:
+        raise MetadataUnusable(f"there is no {file.name} in {folder}") from None
+    if not raw.get("name") or not raw.get("version"):
+        raise MetadataUnusable(f"{file} states no name or no version")
+    return Metadata(
+        name=raw["name"],
+        version=raw["version"],
+        metadata_version=raw.get("metadata_version", ""),
+        summary=raw.get("summary", ""),
+        licence_expression=raw.get("license_expression", ""),
+        licence_field=raw.get("license", ""),
+        classifiers=tuple(raw.get("classifiers", ())),
+        requires=tuple(raw.get("requires_dist", ())),
+        requires_python=raw.get("requires_python", ""),
+        editable=_is_editable(folder / "direct_url.json", disk, run),
+        installed_on=_day_of(file),
+    )
+
+
+def read_licence_files(installation: Installation, disk: Disk, run: StepRun) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the licence files that were installed beside the metadata."""
+    folder = installation.folder
+    files = sorted(file for file in folder.rglob("*") if _LICENCE_FILE.search(file.name) and file.is_file())
+    for file in files[:_MOST_LICENCE_FILES]:
+        yield file.name, disk.read(file, run).decode(errors="replace")
+
+
+def _is_editable(direct_url: Path, disk: Disk, run: StepRun) -> bool:
+    if not direct_url.exists():
+        return False
+    origin = json.loads(disk.read(direct_url, run))
+    return bool(origin.get("dir_info", {}).get("editable", False))
+
+
+def _day_of(file: Path) -> date:
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class RecordedFile:
+    """A line of RECORD: where a file is, and what it was when it was installed."""
+
+    name: str
+    path: Path
+    algorithm: str
+    digest: bytes
+    size: int | None
+
+    def is_changed(self, disk: Disk, run: StepRun) -> bool:
+        """Tell whether the content differs from what was recorded."""
+        return disk.digest(self.path, self.algorithm, run) != self.digest
+
+
+def compare_files(
+    installation: Installation, *, sample: int, seed: str, disk: Disk, run: StepRun
+) -> tuple[Integrity, int]:
+    """Compare files with RECORD: all by presence and size, `sample` of them by hash. Also return the bytes hashed.
+
+    The `seed` chooses the sample: with a new one every day, an audit that runs every day comes to see every file.
+    """
+    record = installation.folder / "RECORD"
+    if not record.exists():
+        return Integrity(note="there is no RECORD, so nothing can be compared"), 0
+    files = list(_recorded(record.parent.parent, disk.read(record, run).decode()))
+    there = [file for file in files if file.path.exists()]
+    resized = [file for file in there if file.size is not None and file.size != file.path.stat().st_size]
+    hashable = [file for file in there if file.algorithm and file not in resized]
+    looked_at = sorted(hashable, key=lambda file: hashlib.sha256(f"{seed}{file.name}".encode()).digest())[:sample]
+    changed = [file for file in looked_at if file.is_changed(disk, run)]
+    integrity = Integrity(
+        recorded=len(files),
+        verified=len(looked_at),
+        missing=tuple(sorted(file.name for file in files if file not in there)),
+        altered=tuple(sorted(file.name for file in (*resized, *changed))),
+    )
+    return integrity, sum(file.size or 0 for file in looked_at)
+
+
+def _recorded(root: Path, text: str) -> Iterator[RecordedFile]:
+    for name, hashed, size in (row for row in csv.reader(text.splitlines()) if len(row) == 3):
+        if name.endswith(".pyc"):
+            continue  # Python writes these anew as it likes
+        algorithm, _, digest = hashed.partition("=")
+        known = algorithm if algorithm in hashlib.algorithms_guaranteed else ""
+        yield RecordedFile(name, root / name, known, _decoded(digest), int(size) if size.isdigit() else None)
+
+
+def _decoded(digest: str) -> bytes:
+    return base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))
+
+
+# -- ties to others ----------------------------------------------------------------------------------------------------
+
+
+def check_wiring(
+    installation: Installation, metadata: Metadata, *, installed: Mapping[str, str], search_path: Sequence[Path]
+) -> Wiring:
+    """Compare what a distribution offers and needs with what is there, without importing anything of it."""
+    offered = installation.entry_points
+    needs = [_need(text, installed) for text in metadata.requires]
+    # An editable installation may bring a finder of its own, which only an import would ask.
+    broken = [] if metadata.editable else [point for point in offered if not _has_module(point, search_path)]
+    return Wiring(
+        entry_points=len(offered),
+        requirements=sum(need is not Need.OF_EXTRA for need, _ in needs),
+        broken=tuple(f"{point.label} = {point.value}" for point in broken),
+        contested=tuple(_contest(point) for point in offered if point.rivals and point.is_script),
+        shared=tuple(_contest(point) for point in offered if point.rivals and not point.is_script),
+        absent=tuple(text for need, text in needs if need is Need.ABSENT),
+        conflicting=tuple(text for need, text in needs if need is Need.CONFLICTING),
+    )
+
+
+class Need(enum.Enum):
+    """How a requirement stands."""
+
+    MET = enum.auto()
+    OF_EXTRA = enum.auto()
+    ABSENT = enum.auto()
+    CONFLICTING = enum.auto()
+
+
+def _need(text: str, installed: Mapping[str, str]) -> tuple[Need, str]:
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return Need.CONFLICTING, f"{text} (cannot be read)"
+    if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        return Need.OF_EXTRA, text
+    wanted = f"{requirement.name}{requirement.specifier}"
+    version = installed.get(canonicalize_name(requirement.name))
+    if version is None:
+        return Need.ABSENT, wanted
+    try:
+        fits = not version or requirement.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return Need.CONFLICTING, f"{wanted} (cannot be compared with {version})"
+    return (Need.MET, wanted) if fits else (Need.CONFLICTING, f"{wanted} ({version} is installed)")
+
+
+def _has_module(point: EntryPoint, search_path: Sequence[Path]) -> bool:
+    *packages, module = point.value.partition(":")[0].partition("[")[0].strip().split(".")
+    if not packages and module in sys.stdlib_module_names:
+        return True
+    folders = (path.joinpath(*packages) for path in search_path)
+    return any((folder / module).is_dir() or any(folder.glob(f"{module}.*")) for folder in folders if folder.is_dir())
+
+
+def _contest(point: EntryPoint) -> str:
+    return f"{point.label} (also {', '.join(point.rivals)})"

@@ -1,0 +1,128 @@
+"""Risk: the rules that turn what is known about a distribution into reasons, and reasons into a verdict."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+
+from audit.licences import permitted
+from audit.models import Assessment, Family, Installation, Judged, Policy, Reason, Risk, Stage
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+_NAMED = 3  # so many things are named in a reason, the rest is counted
+
+
+def assess(known: Judged, policy: Policy) -> Assessment:
+    """Return the verdict: the risk is that of the worst reason, and low without any."""
+    reasons = [reason for rule in _RULES for reason in rule(known, policy)]
+    reasons.sort(key=lambda reason: -reason.risk.rank)
+    return Assessment(
+        name=known.installation.name,
+        version=known.metadata.version,
+        summary=known.metadata.summary,
+        location=str(known.installation.folder.parent),
+        risk=reasons[0].risk if reasons else Risk.LOW,
+        reasons=tuple(reasons),
+        waiver=policy.waivers.get(known.installation.name),
+        licence=known.licence,
+        integrity=known.integrity,
+        wiring=known.wiring,
+        maturity=known.maturity,
+    )
+
+
+def unreadable(installation: Installation, why: str, policy: Policy) -> Assessment:
+    """Return the verdict on a distribution that could not be audited: nothing is known, so nothing can be trusted."""
+    return Assessment(
+        name=installation.name,
+        version=installation.version,
+        location=str(installation.folder.parent),
+        risk=Risk.HIGH,
+        reasons=(Reason(risk=Risk.HIGH, about="metadata", text=f"could not be audited: {why}"),),
+        waiver=policy.waivers.get(installation.name),
+    )
+
+
+def violations(assessments: Sequence[Assessment], fail_on: str) -> list[Assessment]:
+    """Return what reaches the risk that fails the run and is not waived."""
+    if fail_on == "never":
+        return []
+    return [a for a in assessments if a.risk.rank >= Risk(fail_on).rank and a.waiver is None]
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def _licence(known: Judged, policy: Policy) -> Iterator[Reason]:
+    licence = known.licence
+    name = f"{licence.expression} ({licence.family})" if licence.expression else "licence not stated"
+    if not permitted(policy.licences, licence):
+        yield Reason(risk=Risk.HIGH, about="licence", text=f"{name}: the policy does not permit it")
+    elif licence.family is Family.UNKNOWN:
+        yield Reason(risk=Risk.MEDIUM, about="licence", text=f"{name}: somebody has to read the terms")
+    elif licence.family.rank >= Family.STRONG_COPYLEFT.rank and not policy.licences.allow:
+        yield Reason(risk=Risk.MEDIUM, about="licence", text=f"{name}: obliges whoever passes it on")
+
+
+def _files(known: Judged, policy: Policy) -> Iterator[Reason]:
+    integrity = known.integrity
+    if integrity.altered:
+        text = f"changed since installation: {_some(integrity.altered)}"
+        yield Reason(risk=Risk.HIGH, about="integrity", text=text)
+    if integrity.missing:
+        yield Reason(risk=Risk.MEDIUM, about="integrity", text=f"missing: {_some(integrity.missing)}")
+    if integrity.note:
+        yield Reason(risk=Risk.MEDIUM, about="integrity", text=integrity.note)
+    if known.installation.twins:
+        text = f"installed more than once: also {_some(known.installation.twins)}"
+        yield Reason(risk=Risk.MEDIUM, about="integrity", text=text)
+
+
+def _entry_points(known: Judged, policy: Policy) -> Iterator[Reason]:
+    wiring, error = known.wiring, known.installation.entry_points_error
+    if error:
+        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"entry_points.txt cannot be read: {error}")
+    if wiring.broken:
+        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"lead nowhere: {_some(wiring.broken)}")
+    if wiring.contested:
+        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"one overwrites the other: {_some(wiring.contested)}")
+    if wiring.shared:
+        yield Reason(risk=Risk.LOW, about="entry points", text=f"same name: {_some(wiring.shared)}")
+
+
+def _requirements(known: Judged, policy: Policy) -> Iterator[Reason]:
+    if known.wiring.absent:
+        text = f"not installed: {_some(known.wiring.absent)}"
+        yield Reason(risk=Risk.HIGH, about="dependencies", text=text)
+    if known.wiring.conflicting:
+        yield Reason(risk=Risk.MEDIUM, about="dependencies", text=f"do not fit: {_some(known.wiring.conflicting)}")
+    if _excludes_this_python(known.metadata.requires_python):
+        text = f"not made for Python {platform.python_version()}: requires {known.metadata.requires_python}"
+        yield Reason(risk=Risk.MEDIUM, about="dependencies", text=text)
+
+
+def _maturity(known: Judged, policy: Policy) -> Iterator[Reason]:
+    if known.maturity.stage in (Stage.DATED, Stage.ABANDONED):
+        text = f"looks {known.maturity.stage}: {'; '.join(known.maturity.evidence)}"
+        yield Reason(risk=Risk.MEDIUM, about="maturity", text=text)
+
+
+_RULES: tuple[Callable[[Judged, Policy], Iterator[Reason]], ...] = (
+    _licence,
+    _files,
+    _entry_points,
+    _requirements,
+    _maturity,
+)
+
+
+def _excludes_this_python(requires_python: str) -> bool:
+    try:
+        return not SpecifierSet(requires_python).contains(platform.python_version(), prereleases=True)
+    except InvalidSpecifier:
+        return False  # counts as a sign of age
+
+
+def _some(things: Sequence[str]) -> str:
+    shown = ", ".join(things[:_NAMED])
+    return shown if len(things) <= _NAMED else f"{shown} and {len(things) - _NAMED} more"

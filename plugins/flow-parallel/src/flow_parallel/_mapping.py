@@ -1,0 +1,148 @@
+"""How a map runs: items in, outputs in the same order out, or folded as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sized
+from contextlib import suppress
+from typing import Any
+
+from flow import Binder, Execute, Scope, StepFailed, StepResult, bind_callable
+
+from ._map import MapOver
+from ._workers import Stop, run_bounded
+
+_AHEAD = 4  # how many times the concurrency a fold lets fast items run ahead of a slow one
+
+
+def bind_map(step: MapOver[Any, Any], binder: Binder) -> Execute:
+    """Return the execute of a map."""
+    body = binder.bind(step.body)
+    items_of = bind_callable(step.items, what="items function") if callable(step.items) else None
+
+    async def run(data: Any, scope: Scope) -> StepResult:
+        items = await _items(step, items_of, data, scope)
+        limit = min(step.max_concurrency, len(items)) if isinstance(items, Sized) else step.max_concurrency
+        outcome: _Collected = _Folded(step, limit) if step.reduce is not None else _Collected(step)
+
+        async def work(numbered: tuple[int, Any]) -> None:
+            index, item = numbered
+            await outcome.wait_for_room(index)
+            place = scope.branch(str(index))
+            result = await body(item, place)
+            await outcome.add(index, result, place)
+
+        with suppress(Stop):  # the failed result says the rest
+            await run_bounded(_numbered(items), work, limit)
+        return outcome.finish(scope)
+
+    return run
+
+
+class _Collected:
+    """The outcomes of the items, by index."""
+
+    def __init__(self, step: MapOver[Any, Any]) -> None:
+        self.step = step
+        self.outputs: dict[int, Any] = {}
+        self.failed: dict[int, StepResult] = {}
+        self.touched: dict[int, Scope] = {}
+
+    async def wait_for_room(self, index: int) -> None:
+        """Hold an item back until there is room for its output."""
+
+    async def add(self, index: int, result: StepResult, place: Scope) -> None:
+        """Take the result of an item; raises `Stop` when it ends the fan-out."""
+        if result.success:
+            self.outputs[index] = result.output
+            if place.touched:
+                self.touched[index] = place
+            return
+        result.name = str(index)
+        self.outputs[index] = self.failed[index] = result
+        if self.step.on_failure == "fail_fast" or result.halts_run:
+            raise Stop
+
+    def output(self) -> Any:
+        """Return the output of the step."""
+        return [self.outputs[index] for index in sorted(self.outputs)]
+
+    def finish(self, scope: Scope) -> StepResult:
+        """Return the result of the step."""
+        failed = sorted(self.failed)
+        metadata = {"failed_items": failed}
+        halting = next((i for i in failed if self.failed[i].halts_run), None)
+        all_failed = bool(failed) and len(failed) == len(self.outputs)
+        if failed and (self.step.on_failure == "fail_fast" or all_failed or halting is not None):
+            first = self.failed[failed[0] if halting is None else halting]
+            feedback = f"item {first.name} failed at {first.path!r}: {first.feedback}"
+            if len(failed) > 1:
+                feedback += f" (failed items: {', '.join(map(str, failed[:20]))}{', …' if len(failed) > 20 else ''})"
+            return StepResult.failed(self.step, feedback, first.error, metadata=metadata)
+        scope.merge({str(index): self.touched[index] for index in sorted(self.touched)}, self.step.merge)
+        return StepResult.ok(self.step, self.output(), metadata=metadata)
+
+
+class _Folded(_Collected):
+    """Folds outputs in the order of the items; an output waits only until those before it are there."""
+
+    def __init__(self, step: MapOver[Any, Any], limit: int) -> None:
+        super().__init__(step)
+        assert step.reduce is not None  # noqa: S101  the caller asked already
+        self.reduce = bind_callable(step.reduce, what="reduce function")
+        self.accumulated = step.initial
+        self.next = 0
+        self.window = limit * _AHEAD
+        self.moved = asyncio.Condition()
+
+    async def wait_for_room(self, index: int) -> None:
+        """Hold an item back while a slow one before it makes outputs pile up."""
+        async with self.moved:
+            await self.moved.wait_for(lambda: index < self.next + self.window)
+
+    async def add(self, index: int, result: StepResult, place: Scope) -> None:
+        """Take the result of an item and fold what is in order now."""
+        await super().add(index, result, place)
+        async with self.moved:
+            while self.next in self.outputs:
+                output = self.outputs.pop(self.next)
+                if self.next not in self.failed:
+                    self.accumulated = await self.reduce(self.accumulated, output)
+                self.next += 1
+            self.moved.notify_all()
+
+    def output(self) -> Any:
+        """Return what was accumulated."""
+        return self.accumulated
+
+
+async def _items(
+    step: MapOver[Any, Any], items_of: Callable[..., Awaitable[Any]] | None, data: Any, scope: Scope
+) -> Iterable[Any] | AsyncIterable[Any]:
+    """Find what is mapped over; raises `StepFailed` when it is not there or cannot be iterated."""
+    if items_of is not None:
+        items = await items_of(data, scope.context)
+    elif not isinstance(step.items, str):
+        items = data
+    else:
+        context = scope.context
+        if step.items not in type(context).model_fields:
+            raise StepFailed(
+                f"the context has no field {step.items!r}; it has: {', '.join(type(context).model_fields)}"
+            )
+        items = getattr(context, step.items)  # a field of the user's own model
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, (Iterable, AsyncIterable)):
+        raise StepFailed(f"a map needs an iterable of items, got {type(items).__name__}")
+    return items
+
+
+async def _numbered(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[tuple[int, Any]]:
+    index = 0
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield index, item
+            index += 1
+        return
+    for item in items:
+        yield index, item
+        index += 1

@@ -1,0 +1,228 @@
+"""State backends that are wrong in one way each, around the kernel's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from flow import Kernel, RunRecord, Settings, StateBackend, StepRecord
+from flow_testkit import StateBackendSuite
+
+
+class Sound:
+    """Hands everything through; mutants change one method each."""
+
+    def __init__(self) -> None:
+        self.inner: StateBackend = Kernel(Settings(), only=()).open_state("memory://")
+
+    async def create_run(self, run: RunRecord) -> None:
+        await self.inner.create_run(run)
+
+    async def load_run(self, run_id: str) -> RunRecord | None:
+        return await self.inner.load_run(run_id)
+
+    async def claim_run(self, run_id: str, owner: str, lease_s: float) -> int:
+        return await self.inner.claim_run(run_id, owner, lease_s)
+
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        await self.inner.append_step(run_id, epoch, record)
+
+    async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
+        return await self.inner.load_steps(run_id)
+
+    async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
+        await self.inner.update_run(run_id, epoch, **changes)
+
+    async def list_runs(self, **options: Any) -> Sequence[RunRecord]:
+        return await self.inner.list_runs(**options)
+
+    async def delete_run(self, run_id: str) -> bool:
+        return await self.inner.delete_run(run_id)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class Subject(StateBackendSuite):
+    survives_reopen = False
+    mutant: type[Sound] = Sound
+
+    def make_state(self) -> StateBackend:
+        return self.mutant()
+
+
+class TestSound(Subject):
+    pass
+
+
+class LosesWritesThatMeet(Sound):
+    """Reads the journal, waits, and writes it back with the new record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journals: dict[str, tuple[StepRecord, ...]] = {}
+
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        await self.inner.append_step(run_id, epoch, record)
+        before = [item for item in self.journals.get(run_id, ()) if item.path != record.path]
+        await asyncio.sleep(0)
+        self.journals[run_id] = (*before, record)
+
+    async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
+        return self.journals.get(run_id, ()) if await self.load_run(run_id) else ()
+
+
+class TestLosesWritesThatMeet(Subject):
+    mutant = LosesWritesThatMeet
+
+
+class LosesWrites(Sound):
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        if len(await self.load_steps(run_id)) < 3:
+            await super().append_step(run_id, epoch, record)
+
+
+class TestLosesWrites(Subject):
+    mutant = LosesWrites
+
+
+class Reorders(Sound):
+    async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
+        return sorted(await super().load_steps(run_id), key=lambda record: record.path)
+
+
+class TestReorders(Subject):
+    mutant = Reorders
+
+
+class DoesNotFence(Sound):
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        run = await self.load_run(run_id)
+        await super().append_step(run_id, run.epoch if run else epoch, record)
+
+
+class TestDoesNotFence(Subject):
+    mutant = DoesNotFence
+
+
+class DoesNotLease(Sound):
+    async def claim_run(self, run_id: str, owner: str, lease_s: float) -> int:
+        return await super().claim_run(run_id, owner, 0.0)
+
+
+class TestDoesNotLease(Subject):
+    mutant = DoesNotLease
+
+
+class ClaimsInTwoSteps(Sound):
+    async def claim_run(self, run_id: str, owner: str, lease_s: float) -> int:
+        run = await self.load_run(run_id)
+        await asyncio.sleep(0)
+        if run is not None and run.lease_until == 0.0:
+            now = await self.load_run(run_id)
+            assert now is not None
+            await self.update_run(run_id, now.epoch, owner=None, lease_until=0.0)
+        return await super().claim_run(run_id, owner, lease_s)
+
+
+class TestClaimsInTwoSteps(Subject):
+    mutant = ClaimsInTwoSteps
+
+
+class Tears(Sound):
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        await super().append_step(run_id, epoch, attrs.evolve(record, output=(record.output or b"")[:65536] or None))
+
+
+class TestTears(Subject):
+    mutant = Tears
+
+
+class Duplicates(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.journals: dict[str, list[StepRecord]] = {}
+
+    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+        await super().append_step(run_id, epoch, record)
+        self.journals.setdefault(run_id, []).append(record)
+
+    async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
+        return self.journals.get(run_id, []) if await self.load_run(run_id) else []
+
+    async def delete_run(self, run_id: str) -> bool:
+        self.journals.pop(run_id, None)
+        return await super().delete_run(run_id)
+
+
+class TestDuplicates(Subject):
+    mutant = Duplicates
+
+
+class ReadsStale(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, RunRecord | None] = {}
+
+    async def load_run(self, run_id: str) -> RunRecord | None:
+        if self.seen.get(run_id) is None:
+            self.seen[run_id] = await super().load_run(run_id)
+        return self.seen[run_id]
+
+
+class TestReadsStale(Subject):
+    mutant = ReadsStale
+
+
+class UpdatesHalf(Sound):
+    async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
+        await super().update_run(run_id, epoch, **dict(list(changes.items())[:1]))
+
+
+class TestUpdatesHalf(Subject):
+    mutant = UpdatesHalf
+
+
+class Overwrites(Sound):
+    async def create_run(self, run: RunRecord) -> None:
+        await self.delete_run(run.run_id)
+        await super().create_run(run)
+
+
+class TestOverwrites(Subject):
+    mutant = Overwrites
+
+
+class DeletesByPrefix(Sound):
+    async def delete_run(self, run_id: str) -> bool:
+        found = [run.run_id for run in await self.list_runs(limit=100) if run.run_id.startswith(run_id)]
+        return any([await self.inner.delete_run(item) for item in found])
+
+
+class TestDeletesByPrefix(Subject):
+    mutant = DeletesByPrefix
+
+
+class FiltersThePage(Sound):
+    async def list_runs(
+        self, *, status: str | None = None, pipeline: str | None = None, limit: int = 20, offset: int = 0
+    ) -> Sequence[RunRecord]:
+        page = await self.inner.list_runs(limit=limit, offset=offset)
+        return [run for run in page if status in (None, run.status) and pipeline in (None, run.pipeline)]
+
+
+class TestFiltersThePage(Subject):
+    mutant = FiltersThePage
+
+
+class OldestFirst(Sound):
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **options: Any) -> Sequence[RunRecord]:
+        runs = await self.inner.list_runs(limit=10_000, **options)
+        return list(reversed(runs))[offset : offset + limit]
+
+
+class TestOldestFirst(Subject):
+    mutant = OldestFirst

@@ -1,0 +1,1 @@
+"""The programs of the guide that flow grew from, and the means to run them."""
