@@ -160,7 +160,7 @@ class Reader:
     def read(self, page: Page) -> None:
         """Do what the page says; raises `Mismatch` where it is not so."""
         blocks = [block for block in page.blocks if not block.no_run]
-        for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        for block, following in zip(blocks, [*blocks[1:], None], strict=False):
             if block.title:
                 path = self.project / block.title
                 path.parent.mkdir(parents=True, exist_ok=True)

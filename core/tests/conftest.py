@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from core.tests.fake_site import site as site
+from core.tests.fake_site import site  # noqa: F401  a fixture
 from flow import Event, EventKind, Flow, Kernel, RunResult, Settings
 
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_user(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+) -> None:
     """Run each test in an empty directory without FLOW_* variables, so that no settings file of the user is found."""
     for name in [name for name in os.environ if name.startswith("FLOW_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
-    yield
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class StyleGuide(ValidationPlugin):
 OK = PluginOutcome(success=True)
 
 
-# -- declared types ------------------------------------------------------------------------------------------------------
+# -- declared types --
 
 
 def test_a_dictionary_becomes_the_declared_model(run: Run) -> None:
@@ -72,7 +72,10 @@ def test_a_dictionary_becomes_the_declared_model(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [({"words": 1}, "title: Field required"), ({"title": "x", "words": "many"}, "words: Input should be a valid integer")],
+    [
+        ({"words": 1}, "title: Field required"),
+        ({"title": "x", "words": "many"}, "words: Input should be a valid integer"),
+    ],
 )
 def test_a_wrong_input_fails_the_step_naming_field_and_type(data: Any, reason: str, run: Run) -> None:
     async def title(article: Article) -> str:
@@ -135,12 +138,16 @@ def test_untyped_and_unknown_types_are_not_checked(run: Run) -> None:
     assert run(Step("a", lambda value: value), "anything").output == "anything"
 
 
-# -- validators ----------------------------------------------------------------------------------------------------------
+# -- validators --
 
 
 def test_a_refusal_fails_the_step_and_keeps_the_output(run: Run) -> None:
     step = run(Step("a", same, validators=[polite]), "damn").step_history[0]
-    assert (step.success, step.output, step.feedback) == (False, "damn", "Validation failed: polite: mind your language")
+    assert (step.success, step.output, step.feedback) == (
+        False,
+        "damn",
+        "Validation failed: polite: mind your language",
+    )
     assert isinstance(step.error, ValidationFailed)
 
 
@@ -209,11 +216,11 @@ def test_a_validator_sees_the_context(run: Run) -> None:
 
 @pytest.mark.parametrize("field", ["validators", "plugins"])
 def test_what_is_no_check_is_refused_when_the_step_is_bound(field: str, run: Run) -> None:
-    with pytest.raises(ConfigurationError, match="step 'a': .* is not a"):
+    with pytest.raises(ConfigurationError, match=r"step 'a': .* is not a"):
         run(Step("a", same, **{field: [len]}), 1)
 
 
-# -- validation plugins --------------------------------------------------------------------------------------------------
+# -- validation plugins --
 
 
 def test_a_plugin_failure_is_retried(run: Run) -> None:
@@ -275,7 +282,7 @@ def test_redirects_in_a_circle_are_an_error_also_for_unhashable_agents(run: Run)
     assert result.step_history[0].attempts == 1
 
 
-# -- processors ----------------------------------------------------------------------------------------------------------
+# -- processors --
 
 
 def test_processors_change_what_goes_in_and_out(run: Run) -> None:

@@ -101,7 +101,7 @@ def test_copies_of_a_view_are_of_the_users_class() -> None:
 
 
 def test_views_pickle_as_the_users_class() -> None:
-    restored = pickle.loads(pickle.dumps(isolate(Research(count=4))))  # noqa: S301  our own bytes
+    restored = pickle.loads(pickle.dumps(isolate(Research(count=4))))
     assert type(restored) is Research
     assert restored.count == 4
 
@@ -117,7 +117,7 @@ def test_validators_of_the_whole_model_see_the_whole_state() -> None:
         high: int = 10
 
         @model_validator(mode="after")
-        def ordered(self) -> Range:
+        def ordered(self) -> Range:  # noqa: N804
             if self.low > self.high:
                 raise ValueError("low is above high")
             return self
@@ -217,7 +217,7 @@ def test_a_step_that_fails_for_good_leaves_no_trace(run: Run) -> None:
     assert run(Step("a", bad, retries=2), 0, context_model=Research).final_pipeline_context.count == 0
 
 
-# -- joining branches ---------------------------------------------------------------------------------------------
+# -- joining branches --
 
 
 def branches_of(base: BaseModel, **writes: dict[str, Any]) -> dict[str, BaseModel]:
@@ -275,7 +275,7 @@ def test_dictionaries_are_joined_key_by_key() -> None:
 
 def test_a_conflict_inside_a_dictionary_names_the_key() -> None:
     base = Research()
-    with pytest.raises(ContextConflict, match="'scratchpad.k'"):
+    with pytest.raises(ContextConflict, match=r"'scratchpad.k'"):
         merge_branches(base, branches_of(base, left={"scratchpad": {"k": 1}}, right={"scratchpad": {"k": 2}}))
 
 

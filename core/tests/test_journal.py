@@ -170,7 +170,7 @@ async def test_a_changed_pipeline_is_refused_unless_accepted() -> None:
     assert (await changed.resume_async("r", on_change="continue")).output == 3
 
 
-# -- pauses --------------------------------------------------------------------------------------------------------------
+# -- pauses --
 
 
 @attrs.frozen(kw_only=True)
@@ -230,7 +230,7 @@ async def test_an_answer_for_something_else_is_refused(asking: Kernel) -> None:
         await flow.resume_async("r", answers={"7:other": 1})
 
 
-# -- values --------------------------------------------------------------------------------------------------------------
+# -- values --
 
 
 class Colour(enum.Enum):
@@ -274,7 +274,7 @@ def test_declared_values_come_back_as_they_were(declared: Any, value: Any) -> No
     "value", [object(), {1: "a"}, {"a": {1, 2}}, (1, 2), float("nan"), Plain("x"), Colour.RED, b"x"], ids=repr
 )
 def test_undeclared_values_that_json_would_change_are_refused_with_path_type_and_remedy(value: Any) -> None:
-    with pytest.raises(SerializationError, match="step '3:a': a value of type .* cannot be stored") as caught:
+    with pytest.raises(SerializationError, match=r"step '3:a': a value of type .* cannot be stored") as caught:
         Codec(Any).dumps(value, path="3:a")
     assert caught.value.path == "3:a"
     assert "Annotate what the step returns" in str(caught.value)
@@ -308,7 +308,7 @@ async def test_user_data_is_never_taken_for_an_envelope() -> None:
     assert (await flow.resume_async("r")).output == {"__type__": "builtins.eval", "lc": 1}
 
 
-# -- the store is a decider: it is never swallowed -----------------------------------------------------------------------
+# -- the store is a decider: it is never swallowed --
 
 
 class Failing(MemoryState):
@@ -351,5 +351,3 @@ async def test_records_hold_the_change_of_the_context_and_not_the_context() -> N
     run = await store.load_run("r")
     assert isinstance(run, RunRecord)
     assert (run.status, run.owner, run.input) == ("completed", None, b"0")
-
-

@@ -170,7 +170,7 @@ def test_the_context_of_a_failed_step_does_not_reach_its_fallback(run: Run) -> N
     assert result.final_pipeline_context.n == 1
 
 
-# -- strategies and hooks ------------------------------------------------------------------------------------------------
+# -- strategies and hooks --
 
 
 class GatewayError(Exception):
@@ -187,7 +187,9 @@ class GatewayError(Exception):
         (RecoveryStrategy(name="any"), ValueError("x"), True),
     ],
 )
-def test_a_strategy_applies_to_what_it_matches(strategy: RecoveryStrategy, error: Exception, matches: bool, run: Run) -> None:
+def test_a_strategy_applies_to_what_it_matches(
+    strategy: RecoveryStrategy, error: Exception, matches: bool, run: Run
+) -> None:
     agent = Flaky(error)
     strategy_now = RecoveryStrategy(
         name=strategy.name,
@@ -209,7 +211,11 @@ def test_delays_double_up_to_the_cap_and_jitter_stays_below() -> None:
 
 def test_after_the_retries_of_a_strategy_its_next_action_follows(run: Run) -> None:
     strategy = RecoveryStrategy(
-        name="s", max_retries=2, retry_delay_seconds=0, fallback_actions=[RecoveryAction.USE_VALUE], fallback_value="plan b"
+        name="s",
+        max_retries=2,
+        retry_delay_seconds=0,
+        fallback_actions=[RecoveryAction.USE_VALUE],
+        fallback_value="plan b",
     )
     agent = failing()
     result = run(Step("a", agent, policies=[strategy]), 1)

@@ -114,7 +114,7 @@ def test_results_are_printable_as_plain_values(run: Run) -> None:
 
 
 async def test_the_sync_facade_inside_a_loop_names_the_method_to_await() -> None:
-    with pytest.raises(TypeError, match="await flow.run_async") as caught:
+    with pytest.raises(TypeError, match=r"await flow.run_async") as caught:
         Flow(Step("a", same)).run(1)
     assert isinstance(caught.value, ConfigurationError)
 
@@ -136,7 +136,7 @@ async def test_two_runs_with_one_id_at_the_same_time_are_refused() -> None:
     assert (await flow.run_async(2, run_id="twin")).output == 2
 
 
-# -- background and cancellation ---------------------------------------------------------------------------------------
+# -- background and cancellation --
 
 
 async def test_a_background_run_is_awaited_for_its_result() -> None:
@@ -235,7 +235,7 @@ async def test_no_task_is_left_after_cancellation() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-# -- deadlines -----------------------------------------------------------------------------------------------------------
+# -- deadlines --
 
 
 async def test_a_deadline_ends_a_step_while_it_runs() -> None:
@@ -270,7 +270,7 @@ def test_a_deadline_that_is_no_number_is_refused(deadline: Any) -> None:
         Flow(Step("a", same), deadline=deadline)
 
 
-# -- many runs -----------------------------------------------------------------------------------------------------------
+# -- many runs --
 
 
 async def test_many_runs_keep_the_order_and_survive_failures() -> None:
@@ -331,7 +331,7 @@ async def test_a_flow_keeps_nothing_of_a_finished_run() -> None:
     assert len(gc.get_objects()) - before < 50
 
 
-# -- what a flow opens ---------------------------------------------------------------------------------------------------
+# -- what a flow opens --
 
 
 class Opened:

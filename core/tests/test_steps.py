@@ -144,7 +144,7 @@ def test_a_step_without_agent_is_an_error_and_not_a_failed_result() -> None:
 
 @pytest.mark.parametrize("agent", [42, "gpt-5", object()])
 def test_an_agent_that_cannot_be_run_is_an_error(agent: Any) -> None:
-    with pytest.raises(ConfigurationError, match="step 'a': .* is not an agent"):
+    with pytest.raises(ConfigurationError, match=r"step 'a': .* is not an agent"):
         Flow(Step("a", agent)).run(1)
 
 
@@ -163,7 +163,7 @@ def test_a_flow_runs_steps_and_pipelines_only() -> None:
 
 
 def test_a_constructor_of_an_absent_package_names_the_package() -> None:
-    with pytest.raises(AttributeError, match="Step.nothing_like_it"):
+    with pytest.raises(AttributeError, match=r"Step.nothing_like_it"):
         Step.nothing_like_it  # type: ignore[attr-defined]  # noqa: B018
 
 

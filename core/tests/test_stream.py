@@ -49,7 +49,7 @@ async def test_the_writer_waits_while_the_reader_is_behind() -> None:
 
     async def many(_: Any) -> AsyncIterator[int]:
         nonlocal made
-        for made in range(1000):  # noqa: B007
+        for made in range(1000):
             yield made
 
     async for item in Flow(Step("many", many)).stream_async(1):
@@ -129,9 +129,7 @@ async def test_a_run_that_does_not_stream_yields_its_result_alone() -> None:
     assert (chunks, result.output) == ([], "A")
 
 
-@pytest.mark.parametrize(
-    ("data", "text"), [("a", "a"), (b"\xc3\xa9", "é"), (5, "5"), ({"k": 1}, "{'k': 1}")]
-)
+@pytest.mark.parametrize(("data", "text"), [("a", "a"), (b"\xc3\xa9", "é"), (5, "5"), ({"k": 1}, "{'k': 1}")])
 def test_a_chunk_is_its_text_and_keeps_the_raw_data(data: Any, text: str) -> None:
     chunk = StreamChunk(data, "0:s", 3)
     assert (str(chunk), chunk.text, chunk.data) == (text, text, data)

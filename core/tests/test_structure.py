@@ -23,7 +23,9 @@ async def other(url: str) -> str:
 
 def pipeline(**changes: Any) -> Pipeline[Any, Any]:
     settings = {"retries": 2, "policies": [RecoveryStrategy(name="s", error_types={ValueError, KeyError})], **changes}
-    return Step("fetch", settings.pop("agent", fetch), **settings) >> (Step("a", str.upper) >> Step("b", len)).as_step("sub")
+    return Step("fetch", settings.pop("agent", fetch), **settings) >> (Step("a", str.upper) >> Step("b", len)).as_step(
+        "sub"
+    )
 
 
 def test_structure_names_kinds_settings_and_children() -> None:
@@ -39,7 +41,10 @@ def test_structure_names_kinds_settings_and_children() -> None:
 
 def test_structure_is_plain_json() -> None:
     wild = pipeline(
-        agent=functools.partial(fetch, "x"), cache=Cache(ttl=5), usage_limits=UsageLimits(requests_limit=3), metadata={"x": object()}
+        agent=functools.partial(fetch, "x"),
+        cache=Cache(ttl=5),
+        usage_limits=UsageLimits(requests_limit=3),
+        metadata={"x": object()},
     )
     assert orjson.loads(orjson.dumps(structure(wild))) == structure(wild)
 
@@ -83,11 +88,13 @@ def test_metadata_and_state_of_agents_do_not_count() -> None:
 def test_a_fingerprint_is_the_same_in_another_process() -> None:
     program = (
         "from flow import Step, RecoveryStrategy\n"
-        "print((Step('a', str.upper, policies=[RecoveryStrategy(name='s', error_types={ValueError, KeyError, OSError})])"
-        " >> Step('b', len)).fingerprint)"
+        "strategy = RecoveryStrategy(name='s', error_types={ValueError, KeyError, OSError})\n"
+        "print((Step('a', str.upper, policies=[strategy]) >> Step('b', len)).fingerprint)"
     )
     prints = {
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}).stdout
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
         for seed in ("1", "2", "3")
     }
     assert len(prints) == 1

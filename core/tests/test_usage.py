@@ -69,7 +69,11 @@ def test_senseless_limits_are_refused(limits: dict[str, Any]) -> None:
 
 
 def test_a_limit_of_a_step_holds_for_what_is_inside_it(run: Run) -> None:
-    inner = (Step("x", costs(0.1)) >> Step("y", costs(0.1))).as_step("sub").evolve(usage_limits=UsageLimits(total_cost_usd_limit=0.15))
+    inner = (
+        (Step("x", costs(0.1)) >> Step("y", costs(0.1)))
+        .as_step("sub")
+        .evolve(usage_limits=UsageLimits(total_cost_usd_limit=0.15))
+    )
     result = run(inner >> Step("after", costs(0.1)), 0, usage_limits=UsageLimits(total_cost_usd_limit=10))
     assert result.status == "limit_exceeded"
     assert [item.name for item in result.step_history] == ["sub"]
@@ -94,7 +98,7 @@ def test_an_estimate_is_given_back_when_the_step_fails(run: Run) -> None:
     assert run(step, 0, usage_limits=UsageLimits(total_cost_usd_limit=0.4)).success
 
 
-# -- the books balance whatever happens ----------------------------------------------------------------------------------
+# -- the books balance whatever happens --
 
 
 @attrs.frozen

@@ -8,42 +8,18 @@ Writes report.md and report.json, and fails when a distribution violates the pol
 
 from __future__ import annotations
 
-from itertools import takewhile
-
 from audit.disk import Disk
+from audit.each import run_each
 from audit.finding import chosen, find_installations, search_path
 from audit.inspection import check_wiring, compare_files, is_consistent, read_core_metadata, read_licence_files
 from audit.licences import licence_from_metadata, licence_from_texts
 from audit.maturity import judge
-from audit.models import (
-    Assessment,
-    AuditContext,
-    AuditRequest,
-    Described,
-    Findings,
-    Installation,
-    Judged,
-    Licensed,
-    Outcome,
-    Survey,
-    Verified,
-    Wired,
-)
+from audit.models import Assessment, AuditContext, AuditRequest, Findings, Installation, Outcome, Survey
+from audit.models import Described, Judged, Licensed, Verified, Wired
 from audit.policy import load_policy
 from audit.report import as_markdown, make_report, write_atomically
-from audit.risk import assess, unreadable
-from flow import (
-    Event,
-    EventKind,
-    Flow,
-    RecoveryAction,
-    RecoveryStrategy,
-    RunResult,
-    StepRun,
-    UsageLimitExceeded,
-    step,
-    validator,
-)
+from audit.risk import assess
+from flow import Flow, RecoveryAction, RecoveryStrategy, StepRun, UsageLimitExceeded, step, validator
 
 # Network drives and busy machines fail now and then. What still fails at the third attempt is left to the fallback.
 BUSY_DISK = RecoveryStrategy(
@@ -128,18 +104,44 @@ def survey(request: AuditRequest, *, context: AuditContext, resources: Disk, run
 
 @step
 async def audit_each(found: Survey, *, context: AuditContext, resources: Disk, run: StepRun) -> Findings:
-    request = context.request
-    disk = resources.within(request.budget, spent=found.reads)
+    return await run_each(audit_one, found, context, resources, run)
 
-    async def tell(event: Event) -> None:
-        if event.kind is EventKind.RUN_FINISHED and isinstance(event.result, RunResult):
-            await run.emit(progress_of(event.result))
 
-    flow = Flow(audit_one, context_model=AuditContext, resources=disk, hooks=[tell])
-    results = await flow.run_many(
-        takewhile(lambda _: not disk.exhausted, found.installations),
-        concurrency=request.concurrency,
-        initial_context={"request": request, "policy": context.policy, "installed": context.installed},
-    )
-    run.usage.add(requests=sum(result.usage.requests for result in results))
-    ...
+@step
+def keep_to_budget(findings: Findings, *, context: AuditContext) -> Findings:
+    """A spent budget ends the run: what was found stands beside the last complete report, which stays as it is."""
+    if findings.unaudited:
+        request, report = context.request, make_report(findings, context)
+        path = request.output / "partial.json"
+        write_atomically(path, report.model_dump_json(indent=2))
+        raise UsageLimitExceeded(
+            f"Request limit of {request.budget} exceeded: {len(findings.unaudited)} distributions were not audited; "
+            f"what was found until then is in {path}"
+        )
+    return findings
+
+
+@step(policies=[BUSY_DISK])
+def write_report(findings: Findings, *, context: AuditContext) -> Outcome:
+    report, folder = make_report(findings, context), context.request.output
+    write_atomically(folder / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / "report.md", as_markdown(report))
+    (folder / "partial.json").unlink(missing_ok=True)
+    return Outcome(totals=report.totals, violations=report.violations, report=folder / "report.md")
+
+
+@validator(name="policy")
+def no_violations(outcome: Outcome) -> tuple[bool, str]:
+    return not outcome.violations, f"{', '.join(outcome.violations)}; the reasons are in {outcome.report}"
+
+
+@step(validators=[no_violations])
+def enforce_policy(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+flow = Flow(
+    prepare >> survey >> audit_each >> keep_to_budget >> write_report >> enforce_policy,
+    context_model=AuditContext,
+    resources=Disk(),
+)

@@ -231,7 +231,6 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
-
 def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:

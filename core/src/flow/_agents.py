@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 from ._run import StepRun
+from ._step import callable_name
 from ._stream import join_chunks
 from ._usage import Usage
-from ._step import callable_name
 from .errors import ConfigurationError, FlowError, MissingAgentError, StepFailed
 
 if TYPE_CHECKING:

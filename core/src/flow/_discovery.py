@@ -199,9 +199,7 @@ class Catalogue:
         """Return the other third parties that claim the same name and could have it."""
         claimants = self._claims[contribution.kind, contribution.name]
         return [
-            item
-            for item in claimants
-            if item != contribution and not item.is_default and self._exclusion(item) is None
+            item for item in claimants if item != contribution and not item.is_default and self._exclusion(item) is None
         ]
 
     def verdict(self, contribution: Contribution) -> Verdict:

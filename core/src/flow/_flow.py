@@ -115,7 +115,7 @@ class Flow(Generic[InT, OutT]):
         self._bound: Bound | None = None
         self._active: dict[str, Run] = {}
 
-    # -- running ---------------------------------------------------------------------------------------------------
+    # -- running --
 
     async def run_async(
         self,
@@ -239,7 +239,7 @@ class Flow(Generic[InT, OutT]):
         for opened in bound.opened if bound else ():
             await opened.aclose()
 
-    # -- inside ----------------------------------------------------------------------------------------------------
+    # -- inside --
 
     @property
     def kernel(self) -> Kernel:

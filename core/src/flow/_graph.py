@@ -156,7 +156,7 @@ def _binding_findings(pipeline: Node, kernel: Kernel) -> Iterator[Finding]:
         yield Finding("error", "FLOW-B1", "", f"binding raises {type(error).__name__}: {error}")
 
 
-# -- kinds ---------------------------------------------------------------------------------------------------------
+# -- kinds --
 
 
 def _kind_findings(item: Node, path: str, kernel: Kernel) -> Iterator[Finding]:
@@ -180,7 +180,7 @@ def _is_bound_by_a_module(item: Node, kernel: Kernel) -> bool:
         return True
 
 
-# -- one step ------------------------------------------------------------------------------------------------------
+# -- one step --
 
 _CURES = {
     "validators": "Subclass BaseValidator, or decorate a function with @validator",
@@ -242,7 +242,7 @@ def _parameters(function: Any) -> list[str]:
         return []
 
 
-# -- what follows what ---------------------------------------------------------------------------------------------
+# -- what follows what --
 
 
 @attrs.frozen(eq=False)

@@ -40,7 +40,8 @@ class Run:
     """What all steps of one run share: ids, deadline, limits, usage, listeners, journal, stream."""
 
     __slots__ = (
-        "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal", "limits",
+        "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal",
+        "limits",
         "observers", "pipeline", "reserved", "resources", "root",
         "run_id", "stream", "trace_id",
     )  # fmt: skip
@@ -152,7 +153,7 @@ class Scope:
         """True for the scope of a step, False for one made by `child` or `branch`."""
         return self._is_step
 
-    # -- context ---------------------------------------------------------------------------------------------------
+    # -- context --
 
     @property
     def context(self) -> Any:
@@ -184,7 +185,7 @@ class Scope:
         if self._isolates:
             self._context = None
 
-    # -- structure -------------------------------------------------------------------------------------------------
+    # -- structure --
 
     def child(self, segment: str, context: Any = None) -> Scope:
         """Return a scope below this one for a branch or an iteration; it shares the context unless one is given."""
@@ -227,7 +228,7 @@ class Scope:
         else:
             self._items.append(scope)
 
-    # -- usage -----------------------------------------------------------------------------------------------------
+    # -- usage --
 
     @property
     def usage(self) -> Usage:
@@ -251,7 +252,7 @@ class Scope:
                 return UsageLimitExceeded(message, usage=spent, limits=allowed, path=self.path)
         return None
 
-    # -- streaming -------------------------------------------------------------------------------------------------
+    # -- streaming --
 
     async def emit(self, data: Any, *, done: bool = False, meta: Mapping[str, Any] | None = None) -> None:
         """Send a chunk to the run's stream and to the listeners; waits while the reader is behind."""

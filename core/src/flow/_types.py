@@ -111,7 +111,7 @@ def _names(hints: Iterable[Any]) -> str:
     return ", ".join(map(type_name, hints))
 
 
-# -- reading annotations -------------------------------------------------------------------------------------------
+# -- reading annotations --
 
 
 def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
@@ -210,7 +210,7 @@ def _without_awaitables(hint: Any) -> Any:
     return (Any, *get_args(hint))[-1] if is_awaitable else hint
 
 
-# -- what fits into what -------------------------------------------------------------------------------------------
+# -- what fits into what --
 
 
 def _fits(wanted: Any, given: Any, object_fits: bool) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("flow")
 hookimpl = pluggy.HookimplMarker("flow")
 
-# -- step execution: while a pipeline is bound ---------------------------------------------------------------------
+# -- step execution: while a pipeline is bound --
 
 
 @hookspec(firstresult=True)
@@ -50,7 +50,7 @@ def flow_wrap_step(step: BaseStep[Any, Any], binder: Binder) -> Wrapper | None:
     """
 
 
-# -- error classification: when an attempt has failed --------------------------------------------------------------
+# -- error classification: when an attempt has failed --
 
 
 @hookspec(firstresult=True)
@@ -71,7 +71,7 @@ def flow_choose_recovery(failure: Failure) -> Recovery | None:
     """
 
 
-# -- caching --------------------------------------------------------------------------------------------------------
+# -- caching --
 
 
 @hookspec(firstresult=True)
@@ -90,7 +90,7 @@ def flow_make_cache_key(step: BaseStep[Any, Any], data: Any, context: Any) -> by
     """
 
 
-# -- state ----------------------------------------------------------------------------------------------------------
+# -- state --
 
 
 @hookspec(firstresult=True)
@@ -101,7 +101,7 @@ def flow_open_state(url: str, settings: Mapping[str, Any]) -> StateBackend | Non
     """
 
 
-# -- telemetry ------------------------------------------------------------------------------------------------------
+# -- telemetry --
 
 
 @hookspec(firstresult=True)
@@ -121,7 +121,7 @@ def flow_observe(event: Event) -> None:
     """
 
 
-# -- placement ------------------------------------------------------------------------------------------------------
+# -- placement --
 
 
 @hookspec(firstresult=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import attrs
 from audit.disk import Disk
-from audit.models import EntryPoint, Installation, Integrity, Metadata, Wiring
+from audit.models import Described, EntryPoint, Installation, Integrity, Metadata, Wiring
 from flow import StepFailed, StepRun
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 _LICENCE_FILE = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
 _MOST_LICENCE_FILES = 4
@@ -58,6 +58,20 @@ def read_core_metadata(installation: Installation, disk: Disk, run: StepRun) -> 
     )
 
 
+def is_consistent(known: Described) -> tuple[bool, str]:
+    """Tell whether folder and metadata name the same thing: an interrupted upgrade leaves them apart."""
+    installation, metadata = known.installation, known.metadata
+    same = canonicalize_name(metadata.name) == installation.name and _same(installation.version, metadata.version)
+    return same, f"{installation.folder.name} holds the metadata of {metadata.name} {metadata.version}"
+
+
+def _same(left: str, right: str) -> bool:
+    try:
+        return not left or left == right or Version(left) == Version(right)
+    except InvalidVersion:
+        return True  # escaped in the name of the folder in ways of its own
+
+
 def read_licence_files(installation: Installation, disk: Disk, run: StepRun) -> Iterator[tuple[str, str]]:
     """Yield name and text of the licence files that were installed beside the metadata."""
     folder = installation.folder
@@ -80,18 +94,29 @@ def _day_of(file: Path) -> date:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class RecordedFile:
-    """A line of RECORD: where a file is, and what it was when it was installed."""
+    """A line of RECORD: a file, what it was when it was installed, and its size now, ``None`` when it is gone."""
 
     name: str
     path: Path
     algorithm: str
     digest: bytes
+    recorded_size: int | None
     size: int | None
 
+    @property
+    def is_resized(self) -> bool:
+        """True when the file has another size than it had; most records say what that was."""
+        return None not in (self.size, self.recorded_size) and self.size != self.recorded_size
+
+    @property
+    def is_hashable(self) -> bool:
+        """True when there is something to compare the content with, and the size has not told already."""
+        return bool(self.algorithm) and self.size is not None and not self.is_resized
+
     def is_changed(self, disk: Disk, run: StepRun) -> bool:
-        """Tell whether the content differs from what was recorded."""
+        """Read the file and tell whether its content is another one than it was."""
         return disk.digest(self.path, self.algorithm, run) != self.digest
 
 
@@ -106,16 +131,15 @@ def compare_files(
     if not record.exists():
         return Integrity(note="there is no RECORD, so nothing can be compared"), 0
     files = list(_recorded(record.parent.parent, disk.read(record, run).decode()))
-    there = [file for file in files if file.path.exists()]
-    resized = [file for file in there if file.size is not None and file.size != file.path.stat().st_size]
-    hashable = [file for file in there if file.algorithm and file not in resized]
+    hashable = [file for file in files if file.is_hashable]
     looked_at = sorted(hashable, key=lambda file: hashlib.sha256(f"{seed}{file.name}".encode()).digest())[:sample]
-    changed = [file for file in looked_at if file.is_changed(disk, run)]
+    altered = [file for file in files if file.is_resized]
+    altered += [file for file in looked_at if file.is_changed(disk, run)]
     integrity = Integrity(
         recorded=len(files),
         verified=len(looked_at),
-        missing=tuple(sorted(file.name for file in files if file not in there)),
-        altered=tuple(sorted(file.name for file in (*resized, *changed))),
+        missing=tuple(sorted(file.name for file in files if file.size is None)),
+        altered=tuple(sorted(file.name for file in altered)),
     )
     return integrity, sum(file.size or 0 for file in looked_at)
 
@@ -125,8 +149,21 @@ def _recorded(root: Path, text: str) -> Iterator[RecordedFile]:
         if name.endswith(".pyc"):
             continue  # Python writes these anew as it likes
         algorithm, _, digest = hashed.partition("=")
-        known = algorithm if algorithm in hashlib.algorithms_guaranteed else ""
-        yield RecordedFile(name, root / name, known, _decoded(digest), int(size) if size.isdigit() else None)
+        yield RecordedFile(
+            name=name,
+            path=root / name,
+            algorithm=algorithm if algorithm in hashlib.algorithms_guaranteed else "",
+            digest=_decoded(digest),
+            recorded_size=int(size) if size.isdigit() else None,
+            size=_size(root / name),
+        )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _decoded(digest: str) -> bytes:

@@ -310,4 +310,3 @@ class Outcome(Record):
     totals: Totals
     violations: tuple[str, ...]
     report: Path
-    data: Path

@@ -113,7 +113,7 @@ def _licences(report: Report) -> Iterator[str]:
     yield "## Licences"
     yield ""
     rows = [
-        (family, str(len(names[family])), ", ".join(f"{e} {n}" for e, n in expressions[family].most_common()))
+        (family, str(len(names[family])), ", ".join(f"{n} × {e}" for e, n in expressions[family].most_common()))
         for family in Family
         if family in names
     ]

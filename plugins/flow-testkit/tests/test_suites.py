@@ -77,7 +77,7 @@ def test_suites_catch_what_is_wrong(kind: str, pytester: pytest.Pytester, monkey
     file = pytester.makepyfile(test_mutants=source.read_text(encoding="utf-8")).name
     chosen = [f"{file}::{cls}::{name}" for cls, names in CAUGHT[kind].items() for name in sorted(names)]
     chosen += [f"{file}::{cls}" for cls in SOUND[kind]]
-    ran = pytester.inline_run("-q", "--tb=no", "-p", "no:cacheprovider", *chosen)
+    ran = pytester.inline_run("-q", "--tb=no", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", *chosen)
     passed, _, failed = ran.listoutcomes()
     failures = {report.nodeid.partition("[")[0] for report in failed}
     assert sorted(set(chosen[: -len(SOUND[kind])]) - failures) == [], "not caught"

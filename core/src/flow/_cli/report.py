@@ -12,7 +12,7 @@ import typer
 from pydantic_core import PydanticSerializationError, to_json
 
 from flow._flow import Flow
-from flow._results import RunResult, RunStatus, StepResult, describe_error
+from flow._results import RunResult, StepResult, describe_error
 from flow._stream import StreamChunk
 from flow.errors import FlowError, RunFailed
 
@@ -22,9 +22,11 @@ def print_output(value: Any, streamed: str = "") -> None:
 
     :param streamed: what stands on the screen already; an output that is the same is not printed again.
     """
+    if streamed and not streamed.endswith("\n"):
+        typer.echo()
     if streamed and value == streamed:
-        typer.echo("" if streamed.endswith("\n") else "\n", nl=False)
-    elif isinstance(value, bytes):
+        return
+    if isinstance(value, bytes):
         sys.stdout.flush()
         sys.stdout.buffer.write(value)
         sys.stdout.buffer.flush()
@@ -62,8 +64,7 @@ def _plain(value: Any) -> Any:
 
 def summary(result: RunResult[Any]) -> str:
     """Say in one line how a run went: ``completed in 12 ms: 3 steps, 120 tokens, $0.0040, run 0193...``."""
-    count = len(result.step_history)
-    parts = [f"{count} step{'' if count == 1 else 's'}"]
+    parts = [_steps(len(result.step_history))]
     if result.total_tokens:
         parts.append(f"{result.total_tokens:,} tokens")
     if result.total_cost_usd:
@@ -75,9 +76,13 @@ def _words(result: RunResult[Any]) -> str:
     return result.status.value.replace("_", " ")
 
 
+def _steps(count: int) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"
+
+
 def _duration(seconds: float) -> str:
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return f"{seconds * 1000:.{0 if seconds >= 0.01 else 1}f} ms"
     minutes, rest = divmod(seconds, 60)
     return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{seconds:.1f} s"
 
@@ -110,9 +115,8 @@ def print_questions(result: RunResult[Any], resume: str | None) -> None:
 
 def print_interruption(result: RunResult[Any], signal_name: str, resume: str | None) -> None:
     """Print that a run was interrupted, and how to continue it when it was stored."""
-    done = sum(step.success for step in result.step_history)
-    where = f"run {result.run_id} was cancelled after {done} of its steps"
-    typer.echo(f"interrupted by {signal_name}: {where}", err=True)
+    count = sum(step.success for step in result.step_history)
+    typer.echo(f"interrupted by {signal_name}: run {result.run_id} is cancelled, {_steps(count)} completed", err=True)
     if resume:
         typer.echo(f"continue it with: {resume}", err=True)
 

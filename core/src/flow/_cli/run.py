@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from flow._cli.interruption import Interruption
-    from flow._cli.report import ChunkPrinter
+    from collections.abc import Sequence
+
     from flow._flow import Flow
-    from flow._results import RunResult
+    from flow._protocols import Tracer
+    from flow._usage import UsageLimits
 
 app = typer.Typer()
 
+_HELP = (
+    "Run a pipeline and print its output; how it went is told on standard error.\n\n"
+    "APP is a file such as app.py or a module such as shop.orders. Without NAME it is searched for a flow, pipeline or "
+    "step called flow, pipeline or main, or else for the only one. The input is text, or JSON when the first step "
+    "declares that it takes something else. Context values are JSON or text.\n\n"
+    """\b
+flow run app.py --input "https://example.org"
+flow run app.py:triage --input @ticket.json --context team=billing
+cat article.txt | flow run app.py --input - --stream
+flow run app.py -i 5 --state sqlite:///runs.db --deadline 60 --limit-cost 0.50
+flow run app.py -i 5 --json | jq .usage\n\n"""
+    "Exit codes: 0 completed or paused, 1 the run failed, 2 wrong use or unreadable input, 130 or 143 interrupted."
+)
 _App = Annotated[str, typer.Argument(metavar="APP[:NAME]", help="A Python file or module, and what to run in it.")]
 _Input = Annotated[
     str | None,
@@ -27,7 +39,7 @@ _Context = Annotated[
 _Trace = Annotated[list[str] | None, typer.Option("--trace", metavar="NAME", help="Switch a tracer on; repeatable.")]
 
 
-@app.command()
+@app.command(help=_HELP)
 def run(
     target: _App,
     input: _Input = None,
@@ -44,44 +56,27 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the output and errors, nothing else.")] = False,
 ) -> None:
-    """Run a pipeline and print its output; how it went is told on standard error.
-
-    APP is a file such as app.py or a module such as shop.orders. Without NAME it is searched for a flow, pipeline or
-    step called flow, pipeline or main, or for the only one there is. An input is text, or JSON when the first step
-    declares that it takes something else.
-
-    \b
-    flow run app.py --input "https://example.org"
-    flow run app.py:triage --input @ticket.json --context team=billing
-    cat article.txt | flow run app.py --input - --stream
-    flow run app.py -i 5 --state sqlite:///runs.db --deadline 60 --limit-cost 0.50
-    flow run app.py -i 5 --json | jq .usage
-
-    Exit codes: 0 done or paused, 1 the run failed, 2 wrong use or unreadable input, 130 or 143 interrupted.
-    """
+    """Run a pipeline and print what comes of it; the texts for the user stand beside the options."""
     from flow._cli.run_input import read_input, read_values
+    from flow._cli.session import Session
     from flow._cli.target import load_flow
+    from flow._run import new_id
     from flow.errors import ConfigurationError
 
     if stream and as_json:
         raise ConfigurationError("--stream and --json exclude each other: one prints pieces, the other a whole")
-    with _stdout_for_json(as_json):
+    session = Session(stream=stream, as_json=as_json, quiet=quiet)
+    with session.own_stdout():
         flow = load_flow(target)
-    live = not (stream or as_json or quiet) and sys.stderr.isatty()
     changes = {"state": state, "cache": cache, "usage_limits": _limits(flow, limit_cost, limit_tokens)}
     flow = flow.evolve(
-        tracers=_tracers(flow, trace or [], live),
+        tracers=_tracers(flow, trace or [], live=session.wants_progress),
         local_tracer=None,  # one of those
         **{name: value for name, value in changes.items() if value is not None},
     )
-    options = {"run_id": run_id, "deadline": deadline, "initial_context": read_values(context or [], flow.context_model)}
+    values = read_values(context or [], flow.context_model)
     data = read_input(input, flow.pipeline, as_json=json_input)
-    _run_and_report(flow, data, options, stream=stream, as_json=as_json, quiet=quiet)
-
-
-def _stdout_for_json(as_json: bool) -> contextlib.AbstractContextManager[Any]:
-    """Keep what modules and steps print away from standard output when that is to hold one JSON object."""
-    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    session.run(flow, data, run_id=run_id or new_id(), deadline=deadline, initial_context=values)
 
 
 def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
@@ -92,55 +87,14 @@ def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> Usa
     return (flow.usage_limits or UsageLimits()).model_copy(update=changes) if changes else None
 
 
-def _tracers(flow: Flow[Any, Any], names: Sequence[str], live: bool) -> list[str | Tracer]:
+def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> list[str | Tracer]:
     """Return the tracers of the flow, those that were asked for, and live progress if somebody watches."""
     from flow._discovery import PluginKind
 
     tracers = [*flow._tracers, *(name for name in dict.fromkeys(names) if name not in flow._tracers)]
     active = [*tracers, *flow.kernel.settings.tracers]
-    # A tracer that the app made itself, and the default one, may well be the console's: two would write into one screen.
-    watched = any(tracer in ("console", "default") or not isinstance(tracer, str) for tracer in active)
-    if live and not watched and flow.kernel.plugins.find(PluginKind.TRACERS, "console") is not None:
+    # A tracer that the app made itself, or the default one, may well be the console's: two would share one screen.
+    shown = any(tracer in ("console", "default") or not isinstance(tracer, str) for tracer in active)
+    if live and not shown and flow.kernel.plugins.find(PluginKind.TRACERS, "console") is not None:
         tracers.append("console")
     return tracers
-
-
-def _run_and_report(flow: Flow[Any, Any], data: Any, options: dict[str, Any], **how: bool) -> None:
-    from flow._cli.interruption import Interruption, leave_threads_behind
-    from flow._cli.main import exit_code
-    from flow._flow import run_sync
-    from flow.errors import FlowError
-
-    with Interruption() as interruption:
-        try:
-            run_sync(_execute(flow, data, options, interruption, **how), "run", "run_async")
-        except FlowError as error:
-            leave_threads_behind(exit_code(error))
-            raise
-        leave_threads_behind(0)
-
-
-async def _execute(
-    flow: Flow[Any, Any],
-    data: Any,
-    options: dict[str, Any],
-    interruption: Interruption,
-    *,
-    stream: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from flow._cli.interruption import leave_threads_behind
-    from flow._cli.report import ChunkPrinter, print_interruption, resume_command
-    from flow._results import RunStatus
-    from flow._run import new_id
-
-    options = {**options, "run_id": options["run_id"] or new_id()}
-    chunks = ChunkPrinter()
-    with _stdout_for_json(as_json):
-        async with flow:
-            loop = asyncio.get_running_loop()
-            cancellations: list[asyncio.Task[bool]] = []
-            cancel = lambda: cancellations.append(loop.create_task(flow.cancel(options["run_id"])))
-            interruption.cancels(lambda: loop.call_soon_threadsafe(cancel))
-            result = await (_streamed(flow, data, options, chunks) if stream else flow.start(data, **options))

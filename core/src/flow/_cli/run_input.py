@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from flow._pipeline import Pipeline
@@ -23,10 +23,15 @@ def read_input(text: str | None, pipeline: Pipeline[Any, Any], *, as_json: bool 
     It is parsed as JSON when the first step declares a type that is not written as text, or when `as_json` asks for
     it; it stays bytes when the first step takes bytes. Raises `ConfigurationError` for what cannot be read.
     """
-    if text is None:
-        return None
     first = pipeline.steps[0] if pipeline.steps else None
     declared = first.declared_types()[0] if first is not None else Any
+    if text is None:
+        if first is not None and first.validate in ("in", "both") and not _allows_nothing(declared):
+            hint = "Give it one: --input TEXT, --input @FILE, or --input - for standard input"
+            raise ConfigurationError(
+                f"step {first.name!r} takes {type_name(declared)}, and there is no input", hint=hint
+            )
+        return None
     content, source = _content(text)
     if declared is bytes and not as_json:
         return content
@@ -36,8 +41,10 @@ def read_input(text: str | None, pipeline: Pipeline[Any, Any], *, as_json: bool 
         raise ConfigurationError(f"{source} is not UTF-8 text: byte {error.start} is {error.reason}") from error
     if not as_json and is_text(declared):
         return decoded
-    asks = "--json-input" if as_json or first is None else f"step {first.name!r}, which takes {type_name(declared)},"
-    return _parsed(decoded, source, asks)
+    wants = "--json-input asks for JSON"
+    if first is not None and not as_json:
+        wants = f"Step {first.name!r} takes {type_name(declared)}"
+    return _parsed(decoded, source, wants)
 
 
 def read_values(pairs: Iterable[str], model: type[BaseModel]) -> dict[str, Any]:
@@ -46,7 +53,9 @@ def read_values(pairs: Iterable[str], model: type[BaseModel]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise ConfigurationError(f"--context takes key=value, got {pair!r}", hint="Such as: --context topic=history")
+            raise ConfigurationError(
+                f"--context takes key=value, got {pair!r}", hint="Such as: --context topic=history"
+            )
         field = model.model_fields.get(key)
         declared = Any if field is None else field.annotation
         values[key] = text if declared is not Any and is_text(declared) else _json_or_text(text)
@@ -75,6 +84,14 @@ def _allows_string(schema: dict[str, Any], definitions: dict[str, Any]) -> bool:
     return schema.get("type") == "string" or any(_allows_string(part, definitions) for part in schema.get("anyOf", ()))
 
 
+def _allows_nothing(declared: Any) -> bool:
+    adapter = build_adapter(declared)
+    try:
+        return adapter is None or adapter.validate_python(None) is None
+    except ValidationError:
+        return False
+
+
 def _content(text: str) -> tuple[bytes, str]:
     if text == "-":
         return sys.stdin.buffer.read(), "standard input"
@@ -87,14 +104,14 @@ def _content(text: str) -> tuple[bytes, str]:
         raise ConfigurationError(f"{text[1:]!r} cannot be read: {error.strerror}", hint=hint) from error
 
 
-def _parsed(text: str, source: str, asks: str) -> Any:
+def _parsed(text: str, source: str, hint: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         beginning = " ".join(text.split())
         message = f"{source} is not JSON: {where}, in {beginning:.60}{'…' if len(beginning) > 60 else ''}"
-        raise ConfigurationError(message, hint=f"{asks} asks for JSON".capitalize()) from error
+        raise ConfigurationError(message, hint=hint) from error
     except RecursionError as error:
         raise ConfigurationError(f"{source} is JSON that is nested too deeply") from error
 

@@ -32,7 +32,7 @@ _MODULE_OF = {"ConsoleTracer": "_tracer", "render_tree": "_report", "run_tree": 
 
 @hookimpl
 def flow_open_tracer(name: str, settings: Mapping[str, Any]) -> Tracer | None:
-    """Open the tracer called ``console`` as the settings table ``[console]`` says; `SettingsError` names a wrong key."""
+    """Open the tracer called ``console`` as its settings table says; `SettingsError` names a wrong key."""
     if name != "console":
         return None
     from flow_console._options import Options

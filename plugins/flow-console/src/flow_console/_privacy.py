@@ -135,7 +135,7 @@ def _repr(value: Any) -> str:
 
 # -- content in messages -----------------------------------------------------------------------------------------------
 
-_TELLING = 12  # shorter texts are words like "positive": found everywhere, telling nothing
+_TELLING = 8  # shorter texts are words like "yes": found everywhere, telling nothing
 _MOST = 200
 
 

@@ -35,6 +35,11 @@ class Report:
     figures: tuple[str, ...]
     details: tuple[tuple[str, str], ...]
 
+    def among_others(self, pipeline: str, run_id: str) -> Report:
+        """Return a form for one of many runs: without its tree it needs its name, and an id only if something is wrong."""
+        headline = f"{clean(pipeline)} {run_id[-6:]} {self.headline}"
+        return Report(self.state, headline, self.figures, () if self.state is State.DONE else self.details)
+
 
 def report_of(result: RunResult[Any], safe: Safe, *, resumable: bool | None = None) -> Report:
     """Describe the end of a run; `resumable` is None when it is not known whether the run was stored."""
@@ -168,7 +173,7 @@ class Ending:
             else:
                 line.append(f"{separator}{figure}")
         yield line
-        wide = max(len(label) for label, _ in report.details)
+        wide = max((len(label) for label, _ in report.details), default=0)
         for label, text in report.details:
             detail = Text.assemble((f"  {label:<{wide}}  ", "dim"), (text, "dim" if label == "run" else ""))
             detail.overflow = "fold"

@@ -64,6 +64,17 @@ def layout(root: Node, now: float, height: int) -> list[Row]:
     return rows[: max(1, height)]
 
 
+def row_of(root: Node, tag: str, now: float) -> Row:
+    """Return one line for a whole run: its name, a tag, and where it is."""
+    where = []
+    node = root
+    while running := [child for child in node.children.values() if child.state is State.RUNNING]:
+        node = running[0]
+        where.append(clean(node.name or node.segment))
+    note = f"{tag}  {' › '.join(where)}".rstrip()
+    return Row((), root.state, clean(root.name), note, usage=root.spent() or None, seconds=root.elapsed(now))
+
+
 def _rows(node: Node, fit: Fit, now: float, lasts: tuple[bool, ...]) -> Iterator[Row]:
     node, label = _labelled(node) if lasts else (node, clean(node.name) or "run")
     folded = len(lasts) >= fit.depth or (bool(lasts) and not fit.inside_done and node.state in _SETTLED)

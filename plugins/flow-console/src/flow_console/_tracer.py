@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import IO, Any, Self
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from flow import Event, EventKind, Run, RunResult, Tracer, Usage
-from flow_console._format import clean, count, duration
+from flow import Event, EventKind, Run, RunResult, Tracer
+from flow_console._batch import DETAILED_RUNS, LISTED_RUNS, PAUSE_S, Batch
+from flow_console._format import count
 from flow_console._lines import Lines
 from flow_console._options import Options
 from flow_console._paint import Frame
 from flow_console._privacy import mask
-from flow_console._report import Ending, Report, Safe, draw, reasons_of, report_of, safe_for, spent_in
-from flow_console._rows import Row, layout
+from flow_console._report import Ending, Report, Safe, draw, reasons_of, report_of, safe_for
+from flow_console._rows import Row, layout, row_of
 from flow_console._screen import Screen, screen_on
 from flow_console._view import Facts, RunView
 
-_DETAILED_RUNS = 4  # of those that are shown together; of the next ones the end is shown, the others are counted
-_LISTED_RUNS = 15
 _ROWS_FOR_A_TREE = 5
 _LOST_AFTER_S = 10.0  # the kernel delivers the last events within 5 seconds of the end of a run
-
-
-@dataclass(slots=True)
-class Batch:
-    """The runs between a moment without any run and the next one."""
-
-    started: float
-    runs: int = 0
-    listed: int = 0
-    states: Counter[str] = field(default_factory=Counter)
-    usage: Usage = field(default_factory=Usage)
-
-    def add(self, result: RunResult[Any]) -> None:
-        """Count a run that has ended."""
-        self.states[result.status.value.replace("_", " ")] += 1
-        self.usage += result.usage
-
-    def report(self, now: float) -> Text:
-        """Return the line that sums up several runs."""
-        parts = [f"{number:,} {word}" for word, number in self.states.most_common()]
-        text = f"{count(self.runs, 'run')} in {duration(now - self.started)}: {', '.join(parts)}"
-        return Text(", ".join([text, *spent_in(self.usage)]), style="bold")
 
 
 class ConsoleTracer(Tracer):
@@ -118,13 +94,13 @@ class ConsoleTracer(Tracer):
         """Take one event and show what follows from it."""
         try:
             with self._lock:
-                screen, printed, ended = self._take(event)
-            screen.print(*printed)
-            if ended and self.is_idle():
+                screen, printed = self._take(event)
+            if self.is_idle():
                 self._leave()
-            else:
-                screen.update()
+            screen.print(*printed)
+            screen.update()
         except BaseException:
+            self._views.pop(event.run_id, None)
             self._leave()  # the kernel goes on without this tracer, and the terminal must be usable
             raise
 
@@ -133,7 +109,10 @@ class ConsoleTracer(Tracer):
         with self._lock:
             self._views.clear()
             self._facts.clear()
-            self._batch = None
+            batch = self._batch
+        if batch is not None and batch.overlapping:
+            self._sum_up(batch)
+        self._batch = None
         self._leave()
 
     # -- what the screen asks ------------------------------------------------------------------------------------------
@@ -144,10 +123,10 @@ class ConsoleTracer(Tracer):
         with self._lock:
             views = list(self._views.values())
             each = height // max(1, len(views))
-            if len(views) <= _DETAILED_RUNS and each >= _ROWS_FOR_A_TREE:
+            if len(views) <= DETAILED_RUNS and each >= _ROWS_FOR_A_TREE:
                 return Group(*(Frame(layout(view.root, now, each), now) for view in views))
             shown = views if len(views) <= height else views[: height - 1]
-            rows = [row for view in shown for row in layout(view.root, now, 1)]
+            rows = [row_of(view.root, view.run_id[-6:], now) for view in shown]
         if len(shown) < len(views):
             rows.append(Row((), None, f"… {count(len(views) - len(shown), 'more run')}"))
         return Frame(rows, now)
@@ -160,23 +139,21 @@ class ConsoleTracer(Tracer):
 
     # -- events --------------------------------------------------------------------------------------------------------
 
-    def _take(self, event: Event) -> tuple[Screen, list[RenderableType], bool]:
-        """Return the screen, what is to be printed, and whether a run has ended."""
+    def _take(self, event: Event) -> tuple[Screen, list[RenderableType]]:
+        """Return the screen and what is to be printed on it."""
         screen = self._open()
         if event.kind is EventKind.RUN_FINISHED and isinstance(event.result, RunResult):
-            return screen, list(self._end(event, event.result, screen)), True
+            return screen, list(self._end(event, event.result, screen))
         view = self._views.get(event.run_id)
-        if view is None or event.kind is EventKind.RUN_STARTED:
-            view = self._begin(event)
-        if event.kind is EventKind.RUN_STARTED:
-            return screen, [], False
-        trail = view.apply(event)
-        printed = self._lines.of(view, event, trail) if view.rank < self._detailed_runs else ()
-        return screen, [*printed], False
+        if view is not None and event.kind is not EventKind.RUN_STARTED:
+            trail = view.apply(event)
+            return screen, list(self._lines.of(view, event, trail)) if self._is_detailed(view) else []
+        before = self._batch
+        self._begin(event)
+        return screen, [before.report()] if before is not None and before is not self._batch else []
 
-    @property
-    def _detailed_runs(self) -> int:
-        return _LISTED_RUNS if self._options.detailed else _DETAILED_RUNS
+    def _is_detailed(self, view: RunView) -> bool:
+        return view.rank < (LISTED_RUNS if self._options.detailed else DETAILED_RUNS)
 
     def _open(self) -> Screen:
         if self._screen is None:
@@ -186,11 +163,11 @@ class ConsoleTracer(Tracer):
         return self._screen
 
     def _begin(self, event: Event) -> RunView:
-        if self._batch is None:
+        if self._batch is None or not (self._views or self._batch.goes_on_at(event.at)):
             self._batch = Batch(event.at)
         facts = self._facts.setdefault(event.run_id, Facts())
-        view = self._views[event.run_id] = RunView(event, facts, self._options, self._batch.runs)
-        self._batch.runs += 1
+        view = RunView(event, facts, self._options, self._batch.begin(len(self._views)))
+        self._views[event.run_id] = view
         if len(self._views) > 1:
             for active in self._views.values():
                 active.tagged = True
@@ -201,34 +178,45 @@ class ConsoleTracer(Tracer):
         batch = self._batch or Batch(event.at)
         del self._views[event.run_id]
         facts = self._facts.pop(event.run_id, view.facts)
-        batch.add(result)
-        if self._is_worth_a_line(view, batch, result):
+        batch.end(result, event.at)
+        if self._is_detailed(view) or batch.lists(result.success):
             safe = self._safe(view, result)
             report = report_of(result, safe, resumable=facts.stored)
             yield from self._ending(view, result, report, safe, screen, event.at)
         if not self._views:
-            self._batch = None
-            if batch.runs > 1:
-                yield batch.report(event.at)
+            self._sum_up_later(batch)
 
-    def _is_worth_a_line(self, view: RunView, batch: Batch, result: RunResult[Any]) -> bool:
-        if view.rank < self._detailed_runs:
-            return True
-        if batch.listed >= _LISTED_RUNS + (0 if result.success else _LISTED_RUNS):
-            return False
-        batch.listed += 1
-        return True
+    def _sum_up_later(self, batch: Batch) -> None:
+        """Print the sum of several runs unless more follow at once; at the latest when the program ends."""
+        if not batch.overlapping:
+            self._batch = None
+            return
+        atexit.unregister(self._sum_up)
+        atexit.register(self._sum_up, batch)
+        try:
+            asyncio.get_running_loop().call_later(PAUSE_S, self._sum_up, batch)
+        except RuntimeError:  # events without a loop: a test, or a replay of stored events
+            self._sum_up(batch)
+
+    def _sum_up(self, batch: Batch) -> None:
+        with self._lock:
+            if self._batch is not batch or self._views:
+                return
+            self._batch = None
+            screen = self._open()
+        atexit.unregister(self._sum_up)
+        self._leave()
+        screen.print(batch.report())
 
     def _ending(
         self, view: RunView, result: RunResult[Any], report: Report, safe: Safe, screen: Screen, at: float
     ) -> Iterator[RenderableType]:
         if not screen.is_live:
             yield from self._lines.ending(view, at, report, result.pipeline)
-        elif view.rank < self._detailed_runs:
-            reasons = reasons_of(result.walk(), safe, view.reasons)
-            yield draw(result, reasons, report)
+        elif self._is_detailed(view):
+            yield draw(result, reasons_of(result.walk(), safe, view.reasons), report)
         else:
-            yield Group(Text(clean(result.pipeline), style="bold"), Ending(report))
+            yield Ending(report.among_others(result.pipeline, result.run_id))
 
     def _safe(self, view: RunView, result: RunResult[Any]) -> Safe:
         if self._options.log_inputs and self._options.log_outputs:
@@ -243,8 +231,6 @@ class ConsoleTracer(Tracer):
         for run_id in [run_id for run_id, facts in self._facts.items() if facts.ended_at and facts.ended_at < late]:
             del self._facts[run_id]
             self._views.pop(run_id, None)
-        if not self._views:
-            self._batch = None
 
     def _leave(self) -> None:
         screen, self._screen = self._screen, None
