@@ -44,8 +44,9 @@ check: $(STAMP)  ## lint, format, types, layering, house rules, documents
 	$(BIN)/python -m pytest -q -m check tests
 
 demo: $(STAMP)  ## audit the packages installed here, with live progress
-	$(BIN)/flow run examples/dependency_audit/app.py --trace console
-	$(BIN)/flow plugins list
+	$(BIN)/flow run examples/dependency_audit/app.py --trace console --input @examples/dependency_audit/demo.json
+	sed '/^## All distributions/,$$d' build/dependency-audit/report.md
+	$(BIN)/flow plugins list --all
 
 bench: $(STAMP)  ## measure what a step, a run and a start cost
 	$(BIN)/python -m tests.benchmarks

@@ -11,7 +11,7 @@ How a block is written decides what happens to it:
 - ```` ```sh ```` holds what cannot run here, such as installing from an index; never a ``flow`` command.
 - A block without a language is a drawing.
 
-``...`` in an output stands for any text. ``<!-- no-run: reason -->`` before a block keeps it from being run.
+``...`` in an output stands for any lines, or for any text within a line. ``<!-- no-run: reason -->`` before a block keeps it from being run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _FENCE = re.compile(
 )
 _TITLE = re.compile(r' title="([^"]+)"')
 LANGUAGES = {"", "console", "json", "python", "sh", "text", "toml"}
-PROGRAMS = {"flow": ["-m", "flow"], "python": [], "pytest": ["-m", "pytest", "-q", "-p", "no:cacheprovider"]}
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function"]
+PROGRAMS = {"flow": ["-m", "flow"], "python": [], "pytest": PYTEST}
 
 
 @dataclass(frozen=True)
@@ -118,18 +119,22 @@ class Mismatch(AssertionError):
 
 
 def same(expected: str, actual: str) -> bool:
-    """Compare outputs; ``...`` in the expected one stands for any text.
+    """Compare outputs, the width of gaps aside.
+
+    A line ``...`` in the expected one stands for any lines, also none; within a line it stands for any text.
 
     >>> same("in ... ms", "in 3.2 ms "), same("in ... ms", "in 3.2 s")
     (True, False)
     """
-    wanted, got = _stripped(expected), _stripped(actual)
-    pattern = ".*".join(map(re.escape, wanted.split("...")))
-    return re.fullmatch(pattern, got, re.DOTALL) is not None
+    pattern = "".join(
+        r"(?:.*\n)*" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n"
+        for line in _lines(expected)
+    )
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in _lines(actual))) is not None
 
 
-def _stripped(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+def _lines(text: str) -> list[str]:
+    return [re.sub(" +", " ", line.rstrip()) for line in text.strip("\n").splitlines()]
 
 
 def _require(block: Block, expected: str, actual: str, what: str) -> None:

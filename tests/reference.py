@@ -16,6 +16,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+import attrs
 from typer.main import get_command
 
 import flow
@@ -66,13 +67,14 @@ PLAIN = {
 
 def paragraphs(text: str | None) -> list[str]:
     """The docstring by paragraphs, without doctests."""
-    return [part for part in inspect.cleandoc(text or "").split("\n\n") if not part.lstrip().startswith(">>>")]
+    clean = inspect.cleandoc(text or "").replace("``", "`")
+    return [part for part in clean.split("\n\n") if not part.lstrip().startswith(">>>")]
 
 
 def summary(text: str | None) -> str:
     """The first sentence."""
     first = " ".join(paragraphs(text)[0].split()) if text else ""
-    return re.split(r"(?<=[.:]) (?=[A-Z`])", first)[0]
+    return re.split(r"(?<=\.) (?=[A-Z`*])", first)[0]
 
 
 def prose(text: str | None) -> Iterator[str]:
@@ -91,7 +93,8 @@ def signature(function: Callable[..., Any], *, bound: bool = False) -> str:
     """The parameters with their defaults; types stand in the sources."""
     parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
     plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
-    return str(inspect.Signature(plain)).replace("=NOTHING", "=…")
+    text = re.sub(r"<(\w+\.\w+): [^>]+>", r"\1", str(inspect.Signature(plain)))  # members of enumerations
+    return re.sub(r"=(NOTHING|<factory>)", "=…", text).replace(f"={flow.Usage()!r}", "=Usage()")
 
 
 # -- hooks
@@ -174,13 +177,15 @@ def described(name: str, module: str) -> Iterator[str]:
 def call(name: str, value: Any) -> str:
     """How it is called; nothing for what is not called by users."""
     if inspect.isclass(value) and (
-        issubclass(value, enum.Enum) or value in PROTOCOLS or value.__init__ is object.__init__
+        issubclass(value, enum.Enum) or value in PROTOCOLS | GIVEN or value.__init__ is object.__init__
     ):
         return ""
     return f"{name}{signature(value)}"
 
 
 PROTOCOLS = {flow.AsyncAgentProtocol, flow.ContextAwareAgentProtocol, flow.StateBackend, flow.CacheBackend, flow.Engine}
+GIVEN = {flow.Binder, flow.Run, flow.RunHandle, flow.Scope, flow.StepRun}
+"""Classes whose objects users get and never make."""
 
 
 def text_below(name: str, module: str) -> str:
@@ -198,6 +203,9 @@ def text_below(name: str, module: str) -> str:
 
 
 def described_members(cls: type) -> Iterator[str]:
+    slots = [] if attrs.has(cls) else [name for name in vars(cls).get("__slots__", ()) if not name.startswith("_")]
+    if slots:
+        yield f"- attributes: {', '.join(f'`.{name}`' for name in sorted(slots))}"
     for name, item in vars(cls).items():
         if name.startswith("_") or name == "model_config":
             continue
@@ -235,6 +243,16 @@ def error_codes() -> Iterator[str]:
     )
 
 
+# -- rules of validation
+
+
+def rules() -> Iterator[str]:
+    text = ast.get_docstring(Source(SOURCES / "_graph.py").tree) or ""
+    found = re.findall(r"^(FLOW-\w+) +(\w+) +(.+)$", text, re.MULTILINE)
+    rows = [f"| `{rule}` | {severity} | {what.replace('``', '`')} |" for rule, severity, what in found]
+    yield "\n".join(["| rule | severity | finding |", "| --- | --- | --- |", *rows])
+
+
 # -- the command line
 
 
@@ -259,13 +277,20 @@ def command(name: str, item: Any, subcommands: Any = None) -> Iterator[str]:
         *(["COMMAND"] if inner else []),
     ]
     yield f"```\n{' '.join(words)}\n```"
-    yield " ".join(inspect.cleandoc(item.help or "").split())
+    yield from help_text(item.help or "")
     rows = [f"- `{metavar(argument)}`: {argument.help}" for argument in arguments if argument.help]
     rows += [f"- `{', '.join(option.opts)}{value_of(option)}`: {option.help}" for option in options]
     if rows:
         yield "\n".join(rows)
     for inner_name, inner_item in inner.items():
         yield from command(f"{name} {inner_name}", inner_item)
+
+
+def help_text(text: str) -> Iterator[str]:
+    r"""The paragraphs; those marked with \\b keep their lines."""
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        verbatim = paragraph.startswith("\b\n")
+        yield f"```\n{paragraph[2:]}\n```" if verbatim else " ".join(paragraph.split())
 
 
 def is_common(option: Any) -> bool:
@@ -288,6 +313,7 @@ REGIONS: dict[str, dict[str, Callable[[], Iterator[str]]]] = {
     "hooks.md": {"hooks": hooks},
     "api.md": {"names": names},
     "errors.md": {"tree": error_tree, "codes": error_codes},
+    "validation.md": {"rules": rules},
     "cli.md": {"commands": commands},
 }
 

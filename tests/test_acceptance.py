@@ -154,7 +154,6 @@ def test_run_ends_at_its_deadline(fake_clock: FakeClock, recording_observer: Rec
     assert recording_observer.events[-1].result is result
 
 
-@needs("flow-loop")
 async def test_loop_ends_when_its_budget_of_iterations_is_used_up() -> None:
     from flow_loop import loop_until
 
@@ -209,7 +208,6 @@ async def test_context_and_trace_pass_through_sub_workflows() -> None:
     assert result.final_pipeline_context.notes == ["t1:acme"] * 5
 
 
-@needs("flow-parallel")
 async def test_context_passes_through_branches_and_is_merged() -> None:
     import operator
     from typing import Annotated
@@ -293,7 +291,6 @@ async def test_drawing_shows_every_step_once_and_in_order(draw: Callable[[Pipeli
 # -- phase 7: routing by policy
 
 
-@needs("flow-branch")
 @pytest.mark.parametrize(
     ("policy", "taken"), [({"acme": "left"}, "left"), ({"acme": "right"}, "right")], ids=["left", "right"]
 )
@@ -375,7 +372,6 @@ def test_flaky_step() -> None:
     assert (result.output, flaky.attempts) == ("found", 3)
 
 
-@needs("flow-branch")
 async def test_branching_flow() -> None:
     from flow_branch import branch_on
 

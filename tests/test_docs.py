@@ -149,5 +149,6 @@ def test_reader_notices_what_is_not_so(text: str, complaint: str, reader: Reader
 
 
 def test_reader_runs_the_blocks_of_a_page_in_one_namespace(reader: Reader) -> None:
-    text = '```python title="size.py"\nSIZE = 3\n```\n\n```python\nfrom size import SIZE\n```\n\n```python\nprint(SIZE)\n```\n\n```text\n3\n```\n'
+    blocks = {'python title="size.py"': "SIZE = 3", "python": "from size import SIZE\n\nprint(SIZE)", "text": "3"}
+    text = "".join(f"```{language}\n{body}\n```\n\n" for language, body in blocks.items())
     reader.read(type("Imagined", (Page,), {"text": text})(ROOT / "imagined.md"))

@@ -103,7 +103,6 @@ async def branch_names(**known: float) -> dict[str, Any]:
     return {**program, "resources": names["resources"]}
 
 
-@needs("flow-branch")
 @pytest.mark.parametrize(
     ("reputation", "taken"), [(0.1, "Escalate"), (0.4, "Review"), (0.9, "AutoApprove")], ids=["low", "middle", "high"]
 )
@@ -120,7 +119,6 @@ def sarcasm_agent(*confidences: float) -> StubAgent:
     return StubAgent([{"confidence": confidence} for confidence in confidences])
 
 
-@needs("flow-loop")
 @pytest.mark.parametrize(
     ("confidences", "success"), [((0.5, 0.99), True), ((0.1, 0.2, 0.3), False)], ids=["sure", "unsure"]
 )
@@ -144,7 +142,6 @@ async def test_run_pauses_for_a_person_and_goes_on_with_the_answer() -> None:
     assert (await flow.resume_async(paused.run_id, "sarcastic")).output == "SARCASTIC"
 
 
-@needs("flow-loop")
 async def test_refinement_goes_on_until_the_critic_is_content() -> None:
     from flow_loop import Refinement
 
@@ -223,7 +220,7 @@ async def test_gate_that_is_not_strict_passes_and_records_the_refusal() -> None:
 )
 async def test_run_ends_when_it_costs_more_than_allowed(costs: tuple[float, ...], status: str) -> None:
     agents = [StubAgent(["x"], usage=Usage(cost_usd=cost)) for cost in costs]
-    pipeline = Pipeline([Step(f"call{index}", agent) for index, agent in enumerate(agents)])
+    pipeline: Pipeline[Any, Any] = Pipeline([Step(f"call{index}", agent) for index, agent in enumerate(agents)])
     names = await run_program(programs.COST_CONTROL, pipeline=pipeline)
     result = await names["runner"].run_async("go")
     assert result.status == status
@@ -261,7 +258,6 @@ async def test_steps_and_pipelines_compose_into_one() -> None:
     assert result.output == "send_agent done"
 
 
-@needs("flow-branch", "flow-loop")
 async def test_steps_of_all_chapters_compose_into_one() -> None:
     names = await branch_names(author7=0.1)
     names["high_risk_agent"].outputs[0] = {"confidence": 0.0}

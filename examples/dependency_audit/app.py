@@ -14,11 +14,25 @@ from audit.finding import chosen, find_installations, search_path
 from audit.inspection import check_wiring, compare_files, is_consistent, read_core_metadata, read_licence_files
 from audit.licences import licence_from_metadata, licence_from_texts
 from audit.maturity import judge
-from audit.models import Assessment, AuditContext, AuditRequest, Findings, Installation, Outcome, Survey
-from audit.models import Described, Judged, Licensed, Verified, Wired
+from audit.models import (
+    Assessment,
+    AuditContext,
+    AuditRequest,
+    Described,
+    Findings,
+    Installation,
+    Judged,
+    Licensed,
+    Outcome,
+    Survey,
+    Verified,
+    Wired,
+)
 from audit.policy import load_policy
-from audit.report import as_markdown, make_report, write_atomically
+from audit.report import save, save_partial
 from audit.risk import assess
+from audit.wording import some
+
 from flow import Flow, RecoveryAction, RecoveryStrategy, StepRun, UsageLimitExceeded, step, validator
 
 # Network drives and busy machines fail now and then. What still fails at the third attempt is left to the fallback.
@@ -51,10 +65,7 @@ def classify_licence(known: Described) -> Licensed:
 
 @step(policies=[BUSY_DISK])
 def verify_files(known: Licensed, *, context: AuditContext, resources: Disk, run: StepRun) -> Verified:
-    request = context.request
-    integrity, size = compare_files(
-        known.installation, sample=request.sample, seed=str(request.today), disk=resources, run=run
-    )
+    integrity, size = compare_files(known.installation, context.request, resources, run)
     context.files_verified += integrity.verified
     context.bytes_verified += size
     return Verified(**dict(known), integrity=integrity)
@@ -89,10 +100,10 @@ audit_one = read_metadata >> classify_licence >> verify_files >> check_ties >> j
 
 
 @step
-def prepare(request: AuditRequest, *, context: AuditContext) -> AuditRequest:
-    context.request = request
-    context.policy = load_policy(request.policy)
-    return request
+def prepare(request: AuditRequest | None, *, context: AuditContext) -> AuditRequest:
+    context.request = request or AuditRequest()
+    context.policy = load_policy(context.request.policy)
+    return context.request
 
 
 @step(policies=[BUSY_DISK])
@@ -104,35 +115,26 @@ def survey(request: AuditRequest, *, context: AuditContext, resources: Disk, run
 
 @step
 async def audit_each(found: Survey, *, context: AuditContext, resources: Disk, run: StepRun) -> Findings:
-    return await run_each(audit_one, found, context, resources, run)
+    return await run_each(audit_one.evolve(name="distribution"), found, context, resources, run)
 
 
 @step
 def keep_to_budget(findings: Findings, *, context: AuditContext) -> Findings:
-    """A spent budget ends the run: what was found stands beside the last complete report, which stays as it is."""
+    """A spent budget ends the run. What was found stands beside the last complete report, which stays as it is."""
     if findings.unaudited:
-        request, report = context.request, make_report(findings, context)
-        path = request.output / "partial.json"
-        write_atomically(path, report.model_dump_json(indent=2))
-        raise UsageLimitExceeded(
-            f"Request limit of {request.budget} exceeded: {len(findings.unaudited)} distributions were not audited; "
-            f"what was found until then is in {path}"
-        )
+        raise UsageLimitExceeded(save_partial(findings, context))
     return findings
 
 
 @step(policies=[BUSY_DISK])
 def write_report(findings: Findings, *, context: AuditContext) -> Outcome:
-    report, folder = make_report(findings, context), context.request.output
-    write_atomically(folder / "report.json", report.model_dump_json(indent=2) + "\n")
-    write_atomically(folder / "report.md", as_markdown(report))
-    (folder / "partial.json").unlink(missing_ok=True)
-    return Outcome(totals=report.totals, violations=report.violations, report=folder / "report.md")
+    return save(findings, context)
 
 
 @validator(name="policy")
 def no_violations(outcome: Outcome) -> tuple[bool, str]:
-    return not outcome.violations, f"{', '.join(outcome.violations)}; the reasons are in {outcome.report}"
+    found, audited = outcome.violations, outcome.totals.distributions
+    return not found, f"{len(found)} of {audited} distributions ({some(found)}), see {outcome.report}"
 
 
 @step(validators=[no_violations])
@@ -140,8 +142,6 @@ def enforce_policy(outcome: Outcome) -> Outcome:
     return outcome
 
 
-flow = Flow(
-    prepare >> survey >> audit_each >> keep_to_budget >> write_report >> enforce_policy,
-    context_model=AuditContext,
-    resources=Disk(),
-)
+audit_all = prepare >> survey >> audit_each >> keep_to_budget >> write_report >> enforce_policy
+
+flow = Flow(audit_all.evolve(name="dependency-audit"), context_model=AuditContext, resources=Disk())

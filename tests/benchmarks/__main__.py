@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks import runs, startup, steps, streams
+from tests.benchmarks import control, runs, startup, steps, streams
 from tests.benchmarks._measure import Figure, Plan, Scenario, select
 
 GROUPS: Mapping[str, Sequence[Scenario]] = {
     "steps": steps.SCENARIOS,
     "runs": runs.SCENARIOS,
+    "control flow": control.SCENARIOS,
     "streams": streams.SCENARIOS,
     "start-up": startup.SCENARIOS,
 }
@@ -33,7 +34,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="alternating blocks of each side (15)")
     parser.add_argument("--quick", action="store_true", help="5 short blocks: a first impression")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the figures as JSON")
+    form.add_argument("--markdown", action="store_true", help="print the tables that docs/benchmarks.md holds")
     parser.add_argument("--uvloop", action="store_true", help="measure on uvloop, which must be installed")
     parser.add_argument("--list", action="store_true", help="print the names of the scenarios")
     return parser.parse_args(arguments)
@@ -50,11 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(f"{group}: {item.name}" for group, items in chosen.items() for item in items))
         return 0
     plan = Plan(rounds=5, block_s=0.002) if options.quick else Plan(rounds=max(1, options.rounds))
-    out = sys.stderr if options.json else sys.stdout
+    out = sys.stderr if options.json or options.markdown else sys.stdout
     print(f"{_machine()}; {plan.rounds} blocks of {plan.block_s * 1000:g} ms; medians", file=out)
     measured = {group: _measure(group, items, plan, options.uvloop, out) for group, items in chosen.items()}
     if options.json:
         print(json.dumps(_document(plan, measured), indent=2, ensure_ascii=False))
+    if options.markdown:
+        print("\n\n".join(_markdown(group, figures) for group, figures in measured.items()))
     return 0
 
 
@@ -106,6 +111,12 @@ def _line(columns: Sequence[str]) -> str:
     left = [name.ljust(WIDTHS[0]), per.ljust(WIDTHS[1])]
     right = [text.rjust(width) for text, width in zip(numbers, WIDTHS[2:5], strict=True)]
     return "".join([*left, *right, f"   {target.ljust(WIDTHS[5])}", f" {verdict}"]).rstrip()
+
+
+def _markdown(group: str, figures: Sequence[Figure]) -> str:
+    rows = [(group, *HEADINGS[1:5], "TARGET", "MET"), ("---", "---", *["---:"] * 3, "---", "---")]
+    rows += [tuple(cells(figure)) for figure in figures]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _machine() -> str:

@@ -27,6 +27,7 @@ class Order(BaseModel):
 
 class Progress(PipelineContext):
     count: int = 0
+    notes: list[str] = []
 
 
 class Archive(PipelineContext):
@@ -53,6 +54,11 @@ async def order_as_dict(value: Order) -> dict[str, Any]:
 
 async def counting(value: int, *, context: Progress) -> int:
     context.count = value
+    return value + 1
+
+
+async def noting(value: int, *, context: Progress) -> int:
+    context.notes[value % 1000] = "changed"
     return value + 1
 
 
@@ -174,6 +180,16 @@ def with_context() -> Pair:
     return flow_work(chain_of(counting), context_model=Progress), bare_work(bare)
 
 
+@versus_bare("step that writes to a context list of 1,000", per="step", units=CHAIN)
+def with_context_list() -> Pair:
+    context, flow = Progress(notes=["note"] * 1000), Flow(chain_of(noting), context_model=Progress)
+
+    async def bare(value: int) -> int:
+        return await noting(value, context=context)
+
+    return lambda: flow.run_async(1, initial_context={"notes": ["note"] * 1000}), bare_work(bare)
+
+
 @versus_bare("step with one listener", per="step", units=CHAIN)
 def with_listener() -> Pair:
     def listen(event: Event) -> None:
@@ -264,6 +280,7 @@ SCENARIOS = [
     with_retries,
     with_timeout,
     with_context,
+    with_context_list,
     with_listener,
     in_thread,
     journaled,

@@ -48,9 +48,8 @@ class DurableRuns:
     _input: Codec = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        steps = self.pipeline.steps
         object.__setattr__(self, "fingerprint", self.pipeline.fingerprint)
-        object.__setattr__(self, "_input", codec_for(steps[0].declared_types()[0] if steps else Any))
+        object.__setattr__(self, "_input", codec_for(self.pipeline.declared_types()[0]))
 
     async def begin(self, run: Run, data: Any) -> Journal:
         """Store a new run, claim it and return its journal; `SerializationError` when its input cannot be stored."""

@@ -67,6 +67,9 @@ Listener = Callable[[Event], Any]
 _NEVER_DROPPED = frozenset({EventKind.RUN_STARTED, EventKind.RUN_FINISHED})
 
 
+_TURNS = 8
+
+
 class _Queue:
     """The events one listener has not seen yet, and the task that hands them over."""
 
@@ -136,8 +139,10 @@ class Observers:
         self._patience_s = patience_s
 
     async def publish(self, event: Event) -> None:
-        """Hand `event` over; gives listeners one turn of the loop when a queue is full."""
-        if any(queue.full for queue in self._queues):
+        """Hand `event` over; gives listeners some turns of the loop when a queue is full."""
+        for _ in range(_TURNS):  # many steps may publish in one turn: only a listener that is stuck loses events
+            if not any(queue.full for queue in self._queues):
+                break
             await asyncio.sleep(0)
         for queue in self._queues:
             queue.put(event)

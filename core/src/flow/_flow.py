@@ -37,7 +37,10 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 class RunHandle(Generic[OutT]):
-    """A run in the background: ``await handle`` for its result."""
+    """A run in the background: ``await handle`` for its result.
+
+    :ivar run_id: the run's id.
+    """
 
     def __init__(self, run: Run, task: asyncio.Task[RunResult[OutT]]) -> None:
         self.run_id = run.run_id
@@ -147,7 +150,7 @@ class Flow(Generic[InT, OutT]):
     def start(self, data: InT = None, **options: Any) -> RunHandle[OutT]:  # type: ignore[assignment]
         """Start a run in the background of the running loop and return its handle; takes the options of `run_async`."""
         run = self._new_run(data, **options)
-        return RunHandle(run, asyncio.create_task(self._run(run, data), name=f"flow-run:{run.run_id}"))
+        return RunHandle(run, self._begin(run, data))
 
     async def cancel(self, run_id: str) -> bool:
         """Cancel a run of this flow; its status becomes ``cancelled``. False when there was nothing to cancel."""
@@ -163,7 +166,7 @@ class Flow(Generic[InT, OutT]):
         channel = Channel()
         run = self._new_run(data, **options)
         run.stream = channel
-        task = asyncio.create_task(self._run(run, data), name=f"flow-run:{run.run_id}")
+        task = self._begin(run, data)
         task.add_done_callback(lambda _: channel.close())
         try:
             async for chunk in channel.drain():
@@ -285,9 +288,18 @@ class Flow(Generic[InT, OutT]):
         if run_id in self._active:
             raise StateError(f"run {run_id!r} is running already", hint="Choose another run_id")
         run = Run(run_id, trace_id or run_id, pipeline=self.pipeline.name, context=context, resources=self.resources)
-        run.limits = self.usage_limits
+        run.root.limits = self.usage_limits
         self._active[run_id] = run
         return run
+
+    def _begin(self, run: Run, data: Any) -> asyncio.Task[RunResult[OutT]]:
+        task = asyncio.create_task(self._run(run, data), name=f"flow-run:{run.run_id}")
+        task.add_done_callback(lambda _: self._forget(run))  # also when it was cancelled before its first turn
+        return task
+
+    def _forget(self, run: Run) -> None:
+        if self._active.get(run.run_id) is run:
+            del self._active[run.run_id]
 
     async def _run(self, run: Run, data: Any) -> RunResult[OutT]:
         try:
@@ -296,7 +308,7 @@ class Flow(Generic[InT, OutT]):
                 run.journal = await durable.begin(run, data)
             result = await self._execute(run, data)
         finally:
-            self._active.pop(run.run_id, None)
+            self._forget(run)
         for _ in range(self._run_retries):
             if result.status is not RunStatus.FAILED:
                 break
@@ -318,7 +330,7 @@ class Flow(Generic[InT, OutT]):
         try:
             return await self._execute(run, stored.data)
         finally:
-            self._active.pop(run.run_id, None)
+            self._forget(run)
 
     async def _execute(self, run: Run, data: Any) -> RunResult[OutT]:
         bound = self._bind()

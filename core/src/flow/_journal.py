@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._run import Scope
     from ._step import BaseStep
 
-COMPLETED, FAILED = "completed", "failed"
+COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
 
 
 class Journal:
@@ -118,6 +118,21 @@ def make_record(result: StepResult, scope: Scope, codec: Codec, started_at: floa
         latency_s=time.time() - started_at,
         feedback=result.feedback,
         error=describe_error(result.error),
+    )
+
+
+def interrupted_record(step: BaseStep[Any, Any], scope: Scope, started_at: float) -> StepRecord:
+    """Describe a step that was paused or cancelled: it will be executed again, what it spent stays spent."""
+    return StepRecord(
+        path=scope.path,
+        parent=_enclosing_step(scope),
+        name=step.name,
+        kind=step.kind,
+        status=INTERRUPTED,
+        usage=scope.usage,
+        attempts=scope.attempt,
+        started_at=started_at,
+        latency_s=time.time() - started_at,
     )
 
 

@@ -98,6 +98,13 @@ class Pipeline(Generic[InT, OutT]):
         """Return the steps by path segment, such as ``"0:fetch"``."""
         return {f"{index}:{step.name}": step for index, step in enumerate(self.steps)}
 
+    def declared_types(self) -> tuple[Any, Any]:
+        """Return what the first step takes and the last one returns."""
+        if not self.steps:
+            return Any, Any
+        first = self.steps[0].declared_types()  # asked once where it is the last one too: nesting would double it
+        return first[0], (first if len(self.steps) == 1 else self.steps[-1].declared_types())[1]
+
     def evolve(self, **changes: Any) -> Pipeline[InT, OutT]:
         """Return a copy with some fields changed."""
         return attrs.evolve(self, **changes)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._run import Run, Scope
     from ._step import BaseStep
 
-Execute: TypeAlias = "Callable[[Any, Scope], Awaitable[StepResult]]"
+Execute: TypeAlias = Callable[[Any, "Scope"], Awaitable["StepResult"]]
 """What runs a bound step: ``await execute(data, scope)``."""
 
 Wrap: TypeAlias = Callable[[Execute], Execute]

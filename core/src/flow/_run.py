@@ -52,7 +52,6 @@ class Run:
         self.pipeline = pipeline
         self.context = context
         self.resources = resources
-        self.limits: UsageLimits | None = None
         self.observers: Observers | None = None
         self.journal: Journal | None = None
         self.stream: Channel | None = None
@@ -130,6 +129,7 @@ class Scope:
         "_spent",
         "attempt",
         "feedback",
+        "limits",
         "parent",
         "path",
         "run",
@@ -141,6 +141,8 @@ class Scope:
         self.parent = parent
         self.attempt = 1
         self.feedback: str | None = None
+        self.limits: UsageLimits | None = None
+        """The most that may be spent here and below."""
         self._is_step = is_step
         self._isolates = is_step
         self._context: Any = None
@@ -243,13 +245,15 @@ class Scope:
                 scope._spent = usage if scope._spent is None else scope._spent + usage
                 scope = scope.parent
 
-    def breach(self, limits: UsageLimits | None, further: Usage = NO_USAGE) -> UsageLimitExceeded | None:
-        """Return the error for the first limit of step or run that is exceeded, or would be by `further`."""
-        run = self.run
-        for allowed, spent in ((limits, self.usage + further), (run.limits, run.usage + further)):
-            message = allowed.breach(spent) if allowed is not None else None
-            if message is not None:
-                return UsageLimitExceeded(message, usage=spent, limits=allowed, path=self.path)
+    def breach(self, further: Usage = NO_USAGE) -> UsageLimitExceeded | None:
+        """Return the error for the first limit that is exceeded, or would be by `further`, from here up to the run."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.limits is not None:
+                message = scope.limits.breach(scope.usage + further)
+                if message is not None:
+                    return UsageLimitExceeded(message, usage=scope.usage, limits=scope.limits, path=self.path)
+            scope = scope.parent
         return None
 
     # -- streaming --
@@ -295,7 +299,13 @@ class UsageMeter:
 
 
 class StepRun:
-    """What an agent gets that names a parameter ``run``."""
+    """What an agent gets that names a parameter ``run``.
+
+    :ivar path: the step's address in the run, such as ``"2:refine/i3/0:generate"``.
+    :ivar attempt: 1 for the first attempt.
+    :ivar feedback: why the attempt before failed; ``None`` at first.
+    :ivar usage: ``usage.add(cost_usd=..., input_tokens=..., output_tokens=..., requests=...)`` counts what was spent.
+    """
 
     __slots__ = ("_scope", "attempt", "feedback", "path", "usage")
 

@@ -37,5 +37,4 @@ class SubWorkflow(BaseStep[InT, OutT]):
 
     def declared_types(self) -> tuple[Any, Any]:
         """Return what the first inner step takes and the last one returns."""
-        steps = self.pipeline.steps
-        return (steps[0].declared_types()[0], steps[-1].declared_types()[1]) if steps else (Any, Any)
+        return self.pipeline.declared_types()

@@ -23,7 +23,7 @@ from ._protocols import AsyncAgentProtocol, ContextAwareAgentProtocol
 from ._step import BaseStep
 from .errors import ConfigurationError
 
-_UNRESOLVABLE = (AttributeError, ImportError, LookupError, NameError, SyntaxError, TypeError, ValueError)
+_BROKEN = (ArithmeticError, AttributeError, ImportError, LookupError, NameError, SyntaxError, TypeError, ValueError)
 """What evaluating an annotation may raise: it is an expression in somebody's module."""
 
 
@@ -143,7 +143,7 @@ def _resolve(annotation: Any, names: dict[str, Any]) -> Any:
     holder: Any = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         hint = typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
-    except _UNRESOLVABLE:
+    except _BROKEN:
         return Any
     if hint is typing.LiteralString:
         return str
@@ -228,8 +228,11 @@ def _fits(wanted: Any, given: Any, object_fits: bool) -> bool:
     narrower = int if wanted is float else float if wanted is complex else None
     if _is_converted(wanted, given) or (narrower is not None and _fits(narrower, given, object_fits)):
         return True
-    pairs = _pairs(wanted, given)
-    return _is_subhint(given, wanted) if pairs is None else all(_fits(w, g, object_fits) for w, g in pairs)
+    target, source = get_origin(wanted), get_origin(given) or given
+    if not isinstance(target, type) or not isinstance(source, type) or target is type:
+        return _is_subhint(given, wanted)
+    pairs = _pairs(wanted, given) if _is_subhint(source, target) else None
+    return pairs is not None and all(_fits(w, g, object_fits) for w, g in pairs)
 
 
 def _plain(hint: Any) -> Any:
@@ -272,19 +275,14 @@ def _is_converted(wanted: Any, given: Any) -> bool:
 
 
 def _pairs(wanted: Any, given: Any) -> list[tuple[Any, Any]] | None:
-    """Return the arguments of two generic types that must fit each other, ``None`` when they cannot be matched.
+    """Return the arguments of two generic types that must fit each other, ``None`` when their number rules it out.
 
     Where `given` says nothing about its items there is nothing to compare, and the list is empty.
     """
-    target: Any = get_origin(wanted)
-    arguments = get_args(wanted)
+    target, arguments = get_origin(wanted), get_args(wanted)
     source, items = get_origin(given) or given, get_args(given)
-    if not isinstance(target, type) or not isinstance(source, type) or target is type:
-        return None
-    if not _is_subhint(source, target):
-        return None
     if target is abc.Callable:
-        return _callable_pairs(arguments, items) if source is target else None
+        return _callable_pairs(arguments, items) if items and source is target else []
     if source is tuple and items:
         return _tuple_pairs(target, arguments, items)
     if source is not target and (inherited := _base_arguments(source, target)):
@@ -296,15 +294,15 @@ def _pairs(wanted: Any, given: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _callable_pairs(wanted: Sequence[Any], given: Sequence[Any]) -> list[tuple[Any, Any]] | None:
-    results = list(zip(wanted[1:], given[1:], strict=False))
-    if not given or not isinstance(wanted[0], list) or not isinstance(given[0], list):
-        return results
+    result = (wanted[-1], given[-1])
+    if not isinstance(wanted[0], list) or not isinstance(given[0], list):  # any parameters
+        return [result]
     if len(wanted[0]) != len(given[0]):
         return None
-    return [*zip(given[0], wanted[0], strict=True), *results]  # parameters the other way round
+    return [*zip(given[0], wanted[0], strict=True), result]  # parameters the other way round
 
 
-def _tuple_pairs(target: type, wanted: Sequence[Any], given: Sequence[Any]) -> list[tuple[Any, Any]] | None:
+def _tuple_pairs(target: Any, wanted: Sequence[Any], given: Sequence[Any]) -> list[tuple[Any, Any]] | None:
     if target is tuple and wanted[-1] is not ...:
         same_length = len(wanted) == len(given) and given[-1] is not ...
         return list(zip(wanted, given, strict=True)) if same_length else None

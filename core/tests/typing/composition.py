@@ -1,5 +1,5 @@
 """What type checkers accept and reject at ``>>``. Checked, never run: an ``ignore`` marks what must be rejected."""
-# pyright: basic, enableTypeIgnoreComments=false, reportUnnecessaryTypeIgnoreComment=true
+# pyright: basic, reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ assert_type(number >> (text >> number), Pipeline[int, str])
 wider_output: BaseStep[str, Animal] = adopt
 narrower_input: BaseStep[Dog, int] = feed
 wider_pipeline: Pipeline[str, object] = adopt >> feed
-narrower_output: BaseStep[str, Dog] = find  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-wider_input: BaseStep[Animal, float] = walk  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+narrower_output: BaseStep[str, Dog] = find  # type: ignore[assignment]
+wider_input: BaseStep[Animal, float] = walk  # type: ignore[assignment]
 
 # What does not fit.
-unrelated = number >> binary  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
-subclass_wanted = find >> walk  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
-none_unhandled = maybe >> text  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
-after_a_pipeline = (text >> number) >> binary  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
-before_a_pipeline = number >> (binary >> number)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
-no_step = number >> len  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+unrelated = number >> binary  # type: ignore[operator]
+subclass_wanted = find >> walk  # type: ignore[operator]
+none_unhandled = maybe >> text  # type: ignore[operator]
+after_a_pipeline = (text >> number) >> binary  # type: ignore[operator]
+before_a_pipeline = number >> (binary >> number)  # type: ignore[operator]
+no_step = number >> len  # type: ignore[operator]

@@ -1,5 +1,5 @@
 """What type checkers infer for steps. Checked, never run."""
-# pyright: basic, enableTypeIgnoreComments=false, reportUnnecessaryTypeIgnoreComment=true
+# pyright: basic, reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ assert_type(measure(b""), int)
 assert_type(fetch(""), Awaitable[bytes])
 assert_type(tokens(""), AsyncIterator[str])
 assert_type(remember("", context=PipelineContext()), Awaitable[int])
-measure("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-remember("text")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+measure("text")  # type: ignore[arg-type]
+remember("text")  # type: ignore[call-arg]
 
 
 async def classify(text: str) -> bool:
@@ -102,4 +102,4 @@ assert_type(Pipeline.of(Shout(name="shout")), Pipeline[str, str])
 assert_type((fetch >> measure).as_step("inner") >> Step("text", str), Pipeline[str, str])
 assert_type(Flow(fetch >> measure).run("https://example.org"), RunResult[int])
 assert_type(Flow(fetch).run("").output, bytes)
-Flow(fetch).run(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Flow(fetch).run(3)  # type: ignore[arg-type]

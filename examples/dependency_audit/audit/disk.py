@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from flow import StepRun, Usage, UsageLimits, UsageLimitExceeded
+from flow import StepRun, Usage, UsageLimitExceeded, UsageLimits
 
 
 class Disk:

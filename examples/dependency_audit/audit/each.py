@@ -51,9 +51,7 @@ def _add_counters(context: AuditContext, results: Sequence[RunResult[Assessment]
             context.retries += step.attempts - 1 - fell_back
 
 
-def _findings(
-    found: Survey, results: Sequence[RunResult[Assessment]], context: AuditContext, disk: Disk
-) -> Findings:
+def _findings(found: Survey, results: Sequence[RunResult[Assessment]], context: AuditContext, disk: Disk) -> Findings:
     assessments, unaudited = [], [installation.name for installation in found.installations[len(results) :]]
     for installation, result in zip(found.installations, results, strict=False):
         if result.success:

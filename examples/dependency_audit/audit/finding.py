@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from audit.disk import Disk
 from audit.models import EntryPoint, Installation, Survey
 from flow import StepFailed, StepRun
-from packaging.utils import canonicalize_name
 
 _FOLDER = re.compile(r"(?P<name>.+?)(-(?P<version>[^-]+))?(-py[\d.]+)?\.(dist|egg)-info")
 
@@ -52,7 +53,7 @@ def search_path(paths: Sequence[Path]) -> list[Path]:
 def _folders(paths: Sequence[Path]) -> Iterator[Path]:
     for path in search_path(paths):
         if path.is_dir():
-            yield from sorted(folder for folder in path.glob("*-info") if _FOLDER.fullmatch(folder.name) and folder.is_dir())
+            yield from sorted(f for f in path.glob("*-info") if _FOLDER.fullmatch(f.name) and f.is_dir())
         elif paths:  # sys.path may well name folders that do not exist
             raise NothingToAudit(f"there is no folder {path}")
 
@@ -60,7 +61,8 @@ def _folders(paths: Sequence[Path]) -> Iterator[Path]:
 def _installation(folder: Path, disk: Disk, run: StepRun) -> Installation:
     named = _FOLDER.fullmatch(folder.name)
     assert named is not None, folder
-    entry_points, error = (), None
+    entry_points: tuple[EntryPoint, ...] = ()
+    error = None
     file = folder / "entry_points.txt"
     if file.exists():
         try:
@@ -92,9 +94,9 @@ def _compared(found: Mapping[str, list[Installation]]) -> Iterator[Installation]
         for entry_point in first.entry_points:
             offered[entry_point.group, entry_point.name].add(name)
     for name, (first, *others) in sorted(found.items()):
-        compared = [
-            entry_point.model_copy(update={"rivals": tuple(sorted(offered[entry_point.group, entry_point.name] - {name}))})
-            for entry_point in first.entry_points
-        ]
+        entry_points = tuple(
+            point.model_copy(update={"rivals": tuple(sorted(offered[point.group, point.name] - {name}))})
+            for point in first.entry_points
+        )
         twins = tuple(f"{other.version or 'unknown version'} in {other.folder.parent}" for other in others)
-        yield first.model_copy(update={"entry_points": tuple(compared), "twins": twins})
+        yield first.model_copy(update={"entry_points": entry_points, "twins": twins})

@@ -14,13 +14,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import attrs
-from audit.disk import Disk
-from audit.models import Described, EntryPoint, Installation, Integrity, Metadata, Wiring
-from flow import StepFailed, StepRun
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
+
+from audit.disk import Disk
+from audit.models import AuditRequest, Described, EntryPoint, Installation, Integrity, Metadata, Wiring
+from flow import StepFailed, StepRun
 
 _LICENCE_FILE = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
 _MOST_LICENCE_FILES = 4
@@ -120,19 +121,17 @@ class RecordedFile:
         return disk.digest(self.path, self.algorithm, run) != self.digest
 
 
-def compare_files(
-    installation: Installation, *, sample: int, seed: str, disk: Disk, run: StepRun
-) -> tuple[Integrity, int]:
-    """Compare files with RECORD: all by presence and size, `sample` of them by hash. Also return the bytes hashed.
+def compare_files(installation: Installation, request: AuditRequest, disk: Disk, run: StepRun) -> tuple[Integrity, int]:
+    """Compare files with RECORD: all by presence and size, a sample by hash. Also return the bytes hashed.
 
-    The `seed` chooses the sample: with a new one every day, an audit that runs every day comes to see every file.
+    Every day has its own sample, so an audit that runs every day comes to see every file.
     """
     record = installation.folder / "RECORD"
     if not record.exists():
         return Integrity(note="there is no RECORD, so nothing can be compared"), 0
     files = list(_recorded(record.parent.parent, disk.read(record, run).decode()))
     hashable = [file for file in files if file.is_hashable]
-    looked_at = sorted(hashable, key=lambda file: hashlib.sha256(f"{seed}{file.name}".encode()).digest())[:sample]
+    looked_at = sorted(hashable, key=lambda file: _lot(file, request.today))[: request.sample]
     altered = [file for file in files if file.is_resized]
     altered += [file for file in looked_at if file.is_changed(disk, run)]
     integrity = Integrity(
@@ -157,6 +156,11 @@ def _recorded(root: Path, text: str) -> Iterator[RecordedFile]:
             recorded_size=int(size) if size.isdigit() else None,
             size=_size(root / name),
         )
+
+
+def _lot(file: RecordedFile, day: date) -> bytes:
+    """Return the file's place in the order of a day: as good as random, and the same in every run."""
+    return hashlib.sha256(f"{day} {file.name}".encode()).digest()
 
 
 def _size(path: Path) -> int | None:

@@ -48,8 +48,8 @@ def licence_from_metadata(metadata: Metadata) -> Licence:
 def licence_from_texts(texts: Iterable[tuple[str, str]]) -> Licence:
     """Return the licence whose words stand in licence files, given as (name, text).
 
-    >>> licence_from_texts([("COPYING", "Permission is hereby granted, free of charge, to any person obtaining a copy")])
-    Licence(family=<Family.PERMISSIVE: 'permissive'>, expression='MIT', source='text of COPYING')
+    >>> licence_from_texts([("COPYING", "Released under the Apache License, Version 2.0.")]).source
+    'text of COPYING'
     """
     found = {name: identifier for name, text in texts if (identifier := _recognise(text))}
     if not found:
@@ -63,7 +63,7 @@ def family_of(expression: str) -> Family:
     >>> str(family_of("MIT")), str(family_of("MPL-2.0 AND (GPL-3.0-only OR MIT)"))
     ('permissive', 'weak copyleft')
     """
-    return _evaluate(expression, _family_of_part, lambda parts: min(parts, key=_rank), lambda parts: max(parts, key=_rank))
+    return _evaluate(expression, _family_of_part, _mildest, _strictest)
 
 
 def permitted(policy: LicencePolicy, licence: Licence) -> bool:
@@ -85,8 +85,12 @@ def _family_of_part(part: str) -> Family:
     return _FAMILIES[max(fitting, key=len)] if fitting else Family.UNKNOWN
 
 
-def _rank(family: Family) -> int:
-    return family.rank
+def _mildest(families: list[Family]) -> Family:
+    return min(families, key=lambda family: family.rank)
+
+
+def _strictest(families: list[Family]) -> Family:
+    return max(families, key=lambda family: family.rank)
 
 
 def _licence(expression: str, source: str) -> Licence:
@@ -140,15 +144,15 @@ def _evaluate(
         return joined("OR", lambda: joined("AND", one, total), choice)
 
     def one() -> T:
-        token = tokens.pop() if tokens else ")"
-        if token == "(":
+        word = tokens.pop() if tokens else ")"
+        if word == "(":
             value = any_of()
             if not tokens or tokens.pop() != ")":
                 raise ValueError(f"a parenthesis is not closed in {expression!r:.60}")
             return value
-        if token.upper() in (")", "OR", "AND", "WITH"):
+        if word.upper() in (")", "OR", "AND", "WITH"):
             raise ValueError(f"a licence is missing in {expression!r:.60}")
-        return part(_with_exception(token, tokens))
+        return part(_with_exception(word, tokens))
 
     value = any_of()
     if tokens:

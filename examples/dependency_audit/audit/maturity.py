@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from datetime import date
 
 import attrs
-from audit.models import Maturity, Metadata, Stage
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
+
+from audit.models import Maturity, Metadata, Stage
 
 _OLD_YEARS = 3
 _STATUS = "Development Status :: "
 _STAGE_OF_STATUS = {"1": Stage.EARLY, "2": Stage.EARLY, "3": Stage.EARLY, "4": Stage.YOUNG, "7": Stage.ABANDONED}
 _PYTHON = re.compile(r"Programming Language :: Python :: 3\.(\d+)")
-_PYTHONS_BEHIND = 4  # a Python is supported for five years, so who names none of the last four has not looked for as long
+_PYTHONS_BEHIND = 4  # one comes out every year
 
 
 @attrs.frozen

@@ -6,10 +6,11 @@ import enum
 import operator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from flow import PipelineContext
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Record(BaseModel):
@@ -76,11 +77,6 @@ class AuditRequest(Record):
     concurrency: int = Field(default=8, ge=1, le=64, description="distributions audited at the same time")
     today: date = Field(default_factory=_today, description="the day to judge ages by")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_means_defaults(cls, value: Any) -> Any:
-        return {} if value is None or value == "" else value
-
 
 class LicencePolicy(Record):
     """Families (``"strong copyleft"``) or SPDX identifiers (``"AGPL-3.0-only"``); an identifier beats its family."""
@@ -93,7 +89,7 @@ class Policy(Record):
     """What a team has agreed on. A waiver accepts the risk of one distribution and says why."""
 
     licences: LicencePolicy = LicencePolicy()
-    waivers: dict[str, str] = {}
+    waivers: dict[str, str] = Field(default_factory=dict)
 
 
 class AuditContext(PipelineContext):
@@ -101,7 +97,7 @@ class AuditContext(PipelineContext):
 
     request: AuditRequest = Field(default_factory=AuditRequest)
     policy: Policy = Policy()
-    installed: dict[str, str] = {}
+    installed: dict[str, str] = Field(default_factory=dict)
     files_verified: Annotated[int, operator.add] = 0
     bytes_verified: Annotated[int, operator.add] = 0
     retries: Annotated[int, operator.add] = 0
@@ -307,6 +303,6 @@ class Report(Record):
 class Outcome(Record):
     """What the run hands back."""
 
-    totals: Totals
     violations: tuple[str, ...]
+    totals: Totals
     report: Path

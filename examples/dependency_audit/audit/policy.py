@@ -5,10 +5,11 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from audit.models import Family, Policy
-from flow import StepFailed
 from packaging.utils import canonicalize_name
 from pydantic import ValidationError
+
+from audit.models import Family, Policy
+from flow import StepFailed
 
 
 class PolicyUnusable(StepFailed):

@@ -11,8 +11,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from audit.models import Assessment, AuditContext, Family, Findings, Report, Risk, Stage, Totals
+from audit.models import Assessment, AuditContext, Family, Findings, Outcome, Report, Risk, Stage, Totals
 from audit.risk import violations
+
+
+def save(findings: Findings, context: AuditContext) -> Outcome:
+    """Write report.json and report.md into the folder that the request names."""
+    report, folder = make_report(findings, context), context.request.output
+    _write_atomically(folder / "report.json", report.model_dump_json(indent=2) + "\n")
+    _write_atomically(folder / "report.md", as_markdown(report))
+    (folder / "partial.json").unlink(missing_ok=True)
+    return Outcome(violations=report.violations, totals=report.totals, report=folder / "report.md")
+
+
+def save_partial(findings: Findings, context: AuditContext) -> str:
+    """Write what was found before the budget ended into a file of its own, and return the words for it."""
+    report, path = make_report(findings, context), context.request.output / "partial.json"
+    _write_atomically(path, report.model_dump_json(indent=2) + "\n")
+    done, all_of_them = len(findings.assessments), len(findings.assessments) + len(findings.unaudited)
+    return f"Request limit of {context.request.budget} exceeded after {done} of {all_of_them} distributions, see {path}"
 
 
 def make_report(findings: Findings, context: AuditContext) -> Report:
@@ -43,7 +60,7 @@ def make_report(findings: Findings, context: AuditContext) -> Report:
     )
 
 
-def write_atomically(path: Path, text: str) -> None:
+def _write_atomically(path: Path, text: str) -> None:
     """Write a file so that readers see the old content or the new one, also when this process dies meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -52,7 +69,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp lets only the owner read
+        Path(name).chmod(0o644)  # mkstemp lets only the owner read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -72,7 +89,9 @@ def _head(report: Report) -> Iterator[str]:
     totals = report.totals
     yield "# Dependency audit"
     yield ""
-    yield f"**{totals.distributions} distributions: {totals.high} high, {totals.medium} medium, {totals.low} low risk.**"
+    risks = f"{totals.high} high, {totals.medium} medium, {totals.low} low risk"
+    yield f"**{totals.distributions} distributions: {risks}.**"
+    yield ""
     yield _verdict(report)
     yield ""
     yield f"Python {report.python} in `{report.environment}`, {report.generated_at:%Y-%m-%d %H:%M} UTC."
@@ -121,14 +140,20 @@ def _licences(report: Report) -> Iterator[str]:
 
 
 def _maturity(report: Report) -> Iterator[str]:
-    names: dict[Stage, list[str]] = defaultdict(list)
-    for assessment in report.distributions:
-        if assessment.maturity is not None:
-            names[assessment.maturity.stage].append(assessment.name)
+    judged = [(a.maturity, f"{a.name} {a.version}") for a in report.distributions if a.maturity is not None]
+    counted = Counter(maturity.stage for maturity, _ in judged)
     yield "## Maturity"
     yield ""
-    rows = [(stage, str(len(names[stage])), ", ".join(names[stage])) for stage in Stage if stage in names]
-    yield from _table(("Stage", "Distributions", "Which"), rows)
+    yield f"{', '.join(f'{counted[stage]} {stage}' for stage in Stage if counted[stage]) or 'Unknown'}."
+    rows = [
+        (stage, name, "; ".join(maturity.evidence))
+        for stage in (Stage.ABANDONED, Stage.DATED, Stage.EARLY)
+        for maturity, name in judged
+        if maturity.stage is stage
+    ]
+    if rows:
+        yield ""
+        yield from _table(("Stage", "Distribution", "Evidence"), rows)
 
 
 def _everything(report: Report) -> Iterator[str]:
@@ -154,10 +179,11 @@ def _method(report: Report) -> Iterator[str]:
     yield "## How this was found"
     yield ""
     yield (
-        f"{totals.files_read:,} files read; {totals.files_verified:,} files ({totals.bytes_verified / 1e6:,.1f} MB) compared "
-        f"with the hash recorded at installation, all others by presence and size. "
+        f"{totals.files_read:,} files read; {totals.files_verified:,} of them ({totals.bytes_verified / 1e6:,.1f} MB) "
+        f"compared with the hash recorded at installation, all others by presence and size. "
         f"{totals.fallbacks} licences were known only from their text; {totals.retries} reads had to be repeated."
     )
+    yield ""
     yield (
         "When something was released is not written down in an installed distribution. Maturity is judged by declared "
         "status, version, supported Pythons and the age of the metadata format; the evidence is in report.json."

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Sequence
 
-from audit.licences import permitted
-from audit.models import Assessment, Family, Installation, Judged, Policy, Reason, Risk, Stage
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-_NAMED = 3  # so many things are named in a reason, the rest is counted
+from audit.licences import permitted
+from audit.models import Assessment, Family, Installation, Judged, Policy, Reason, Risk, Stage
+from audit.wording import some
 
 
 def assess(known: Judged, policy: Policy) -> Assessment:
@@ -67,14 +67,14 @@ def _licence(known: Judged, policy: Policy) -> Iterator[Reason]:
 def _files(known: Judged, policy: Policy) -> Iterator[Reason]:
     integrity = known.integrity
     if integrity.altered:
-        text = f"changed since installation: {_some(integrity.altered)}"
+        text = f"changed since installation: {some(integrity.altered)}"
         yield Reason(risk=Risk.HIGH, about="integrity", text=text)
     if integrity.missing:
-        yield Reason(risk=Risk.MEDIUM, about="integrity", text=f"missing: {_some(integrity.missing)}")
+        yield Reason(risk=Risk.MEDIUM, about="integrity", text=f"missing: {some(integrity.missing)}")
     if integrity.note:
         yield Reason(risk=Risk.MEDIUM, about="integrity", text=integrity.note)
     if known.installation.twins:
-        text = f"installed more than once: also {_some(known.installation.twins)}"
+        text = f"installed more than once: also {some(known.installation.twins)}"
         yield Reason(risk=Risk.MEDIUM, about="integrity", text=text)
 
 
@@ -83,19 +83,19 @@ def _entry_points(known: Judged, policy: Policy) -> Iterator[Reason]:
     if error:
         yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"entry_points.txt cannot be read: {error}")
     if wiring.broken:
-        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"lead nowhere: {_some(wiring.broken)}")
+        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"lead nowhere: {some(wiring.broken)}")
     if wiring.contested:
-        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"one overwrites the other: {_some(wiring.contested)}")
+        yield Reason(risk=Risk.MEDIUM, about="entry points", text=f"one overwrites the other: {some(wiring.contested)}")
     if wiring.shared:
-        yield Reason(risk=Risk.LOW, about="entry points", text=f"same name: {_some(wiring.shared)}")
+        yield Reason(risk=Risk.LOW, about="entry points", text=f"same name: {some(wiring.shared)}")
 
 
 def _requirements(known: Judged, policy: Policy) -> Iterator[Reason]:
     if known.wiring.absent:
-        text = f"not installed: {_some(known.wiring.absent)}"
+        text = f"not installed: {some(known.wiring.absent)}"
         yield Reason(risk=Risk.HIGH, about="dependencies", text=text)
     if known.wiring.conflicting:
-        yield Reason(risk=Risk.MEDIUM, about="dependencies", text=f"do not fit: {_some(known.wiring.conflicting)}")
+        yield Reason(risk=Risk.MEDIUM, about="dependencies", text=f"do not fit: {some(known.wiring.conflicting)}")
     if _excludes_this_python(known.metadata.requires_python):
         text = f"not made for Python {platform.python_version()}: requires {known.metadata.requires_python}"
         yield Reason(risk=Risk.MEDIUM, about="dependencies", text=text)
@@ -121,8 +121,3 @@ def _excludes_this_python(requires_python: str) -> bool:
         return not SpecifierSet(requires_python).contains(platform.python_version(), prereleases=True)
     except InvalidSpecifier:
         return False  # counts as a sign of age
-
-
-def _some(things: Sequence[str]) -> str:
-    shown = ", ".join(things[:_NAMED])
-    return shown if len(things) <= _NAMED else f"{shown} and {len(things) - _NAMED} more"

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from flow_testkit import StubAgent, run_one, simulate_error
 
 from flow import PauseSignal, PipelineContext, RunStatus, Step, Usage
-from flow_testkit import StubAgent, run_one, simulate_error
 
 
 def test_outputs_come_in_order_and_inputs_are_kept() -> None:

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 import pytest
+from flow_testkit import FakeClock, simulate_error
 
 from flow import Flow, RunStatus, Step, StepTimeout
-from flow_testkit import FakeClock, simulate_error
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +63,12 @@ def test_timeouts_follow_the_clock(fake_clock: FakeClock) -> None:
 
 def test_call_later_follows_the_clock(fake_clock: FakeClock) -> None:
     async def main() -> list[tuple[str, float]]:
-        loop, called, done = asyncio.get_running_loop(), [], asyncio.Event()
-        loop.call_later(20, lambda: (called.append(("late", loop.time())), done.set()))
+        loop = asyncio.get_running_loop()
+        called: list[tuple[str, float]] = []
+        done = asyncio.Event()
+        loop.call_later(20, lambda: called.append(("late", loop.time())))
         loop.call_later(10, lambda: called.append(("early", loop.time())))
+        loop.call_later(21, done.set)
         await done.wait()
         return called
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from flow import BaseStep, Flow, Pipeline, PipelineContext, RecoveryStrategy, Step, validator
 from flow_testkit import (
     CacheBackendSuite,
     PolicySuite,
@@ -13,6 +12,8 @@ from flow_testkit import (
     TracerSuite,
     ValidatorSuite,
 )
+
+from flow import BaseStep, Flow, Pipeline, PipelineContext, RecoveryStrategy, Step, validator
 
 
 async def shout(text: str) -> str:
@@ -99,5 +100,3 @@ class TestFunctionValidator(ValidatorSuite):
 class TestRecoveryStrategy(PolicySuite):
     def make_policy(self) -> RecoveryStrategy:
         return RecoveryStrategy(name="none", max_retries=0)
-
-

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+# Imported here, or pytester would import it, and all of flow, anew for every session.
+from flow_testkit.suites import ValidatorSuite
+
 pytest_plugins = ["pytester"]
+
+LIGHT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 PREAMBLE = """
 import pytest
@@ -32,7 +37,7 @@ def session(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def run(session: pytest.Pytester, body: str, *arguments: str) -> pytest.RunResult:
     session.makepyfile(test_it=PREAMBLE + body)
-    return session.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+    return session.runpytest_inprocess(*LIGHT, *arguments)
 
 
 def test_sound_suite_passes(session: pytest.Pytester) -> None:
@@ -134,10 +139,22 @@ def test_single_test_may_be_chosen(session: pytest.Pytester) -> None:
 
 
 def test_missing_factory_says_what_to_write(session: pytest.Pytester) -> None:
-    result = run(session, "class TestShort(ValidatorSuite):\n    accepts = ['a']\n    rejects = ['b']")
-    assert result.parseoutcomes()["failed"] == 10
+    source = f"""
+from flow_testkit import {ValidatorSuite.__name__}
+
+class TestShort(ValidatorSuite):
+    accepts = ["a"]
+    rejects = ["b"]
+"""
+    session.makepyfile(test_it=source)
+    result = session.runpytest_inprocess(*LIGHT)
+    result.assert_outcomes(failed=10)
     result.stdout.fnmatch_lines(
-        ["TestShort has no make_validator(self). Write:", "    def make_validator(self):", "        return MaxLength(5)"]
+        [
+            "TestShort has no make_validator(self). Write:",
+            "    def make_validator(self):",
+            "        return MaxLength(5)",
+        ]
     )
 
 
@@ -153,7 +170,7 @@ def test_missing_factory_says_what_to_write(session: pytest.Pytester) -> None:
 )
 def test_every_suite_says_which_factory_is_missing(session: pytest.Pytester, suite: str, method: str) -> None:
     session.makepyfile(test_it=f"from flow_testkit import {suite}\nclass TestIt({suite}): pass")
-    result = session.runpytest_inprocess("-p", "no:cacheprovider", "-x")
+    result = session.runpytest_inprocess(*LIGHT, "-x")
     result.stdout.fnmatch_lines([f"TestIt has no {method}. Write:", f"    def {method}:"])
 
 
@@ -172,7 +189,7 @@ class TestIt(StepTypeSuite):
         return Step("a", str.upper)
 """
     session.makepyfile(test_it=source)
-    result = session.runpytest_inprocess("-p", "no:cacheprovider", "-k", "usage_counts_once and alone")
+    result = session.runpytest_inprocess(*LIGHT, "-k", "usage_counts_once and alone")
     result.assert_outcomes(failed=1, deselected=result.parseoutcomes()["deselected"])
     result.stdout.fnmatch_lines([f"TestIt has no {method}. Write:"])
 

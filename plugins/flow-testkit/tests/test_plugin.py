@@ -6,9 +6,8 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 
-import pytest
-
 import flow_testkit
+import pytest
 
 pytest_plugins = ["pytester"]
 
@@ -18,7 +17,9 @@ def test_plugin_is_registered() -> None:
 
 
 def test_loading_the_plugin_imports_neither_flow_nor_pydantic() -> None:
-    program = "import flow_testkit.plugin, sys; print(sorted({'flow', 'pydantic', 'attrs', 'asyncio'} & set(sys.modules)))"
+    program = (
+        "import flow_testkit.plugin, sys; print(sorted({'flow', 'pydantic', 'attrs', 'asyncio'} & set(sys.modules)))"
+    )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() in ("[]", "['asyncio']")  # pytest may bring asyncio itself
 
@@ -40,7 +41,7 @@ def test_session_without_flow_tests_never_imports_flow(pytester: pytest.Pytester
 
 
 def test_fixtures_are_listed_with_what_they_are(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_inprocess("--fixtures", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("--fixtures", "-p", "no:cacheprovider", "-p", "no:asyncio")
     for fixture in ("flow_kernel", "recording_observer", "fake_clock", "flow_tester"):
         result.stdout.fnmatch_lines([f"{fixture}*"])
 

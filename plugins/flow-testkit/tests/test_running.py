@@ -8,6 +8,15 @@ from typing import Any, ClassVar
 
 import attrs
 import pytest
+from flow_testkit import (
+    KernelFactory,
+    RecordingObserver,
+    StubAgent,
+    arun_one,
+    assert_step_sequence,
+    gather_result,
+    run_one,
+)
 
 from flow import (
     BaseStep,
@@ -25,7 +34,6 @@ from flow import (
     hookimpl,
 )
 from flow.errors import ConfigurationError, PluginError
-from flow_testkit import KernelFactory, RecordingObserver, StubAgent, arun_one, assert_step_sequence, gather_result, run_one
 
 PIPELINE = Step("a", str.upper) >> Step("b", str.strip)
 
@@ -131,7 +139,7 @@ def test_other_sequence_shows_the_difference(expected: list[str], lines: list[st
 
 def test_difference_says_why_the_run_ended() -> None:
     result = run_one(Step("a", StubAgent([ValueError("bad")])) >> Step("b", str.upper))
-    with pytest.raises(AssertionError, match="the run ended failed at 0:a: .*ValueError: bad"):
+    with pytest.raises(AssertionError, match=r"the run ended failed at 0:a: .*ValueError: bad"):
         assert_step_sequence(result, ["a", "b"])
 
 
@@ -188,7 +196,7 @@ def test_kernel_reads_no_settings_of_the_user(
     monkeypatch.setenv("FLOW_STATE", "nowhere://")
     kernel = flow_kernel()
     assert (kernel.settings.state, kernel.settings.tracers) == (None, ())
-    assert Flow(Pipeline(()), kernel=kernel).run("x").output == "x"
+    assert run_one(Pipeline(()), "x", kernel=kernel).output == "x"
 
 
 def test_kernel_takes_settings(flow_kernel: KernelFactory) -> None:

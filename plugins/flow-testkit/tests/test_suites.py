@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from flow_testkit.suites import _suite
 
 pytest_plugins = ["pytester"]
@@ -21,6 +20,7 @@ CAUGHT = {
         "TestKeepsState": {"test_runs_on_the_sample_input", "test_runs_at_the_same_time_do_not_meet"},
         "TestLeavesTasks": {"test_cancellation_leaves_nothing_behind", "test_timeout_ends_it"},
         "TestPathsOfItsOwn": {"test_paths_are_the_same_in_every_run"},
+        "TestMixesRuns": {"test_usage_stays_in_its_run"},
         "TestHidesFailures": {"test_exception_inside_becomes_a_failed_result", "test_retries_run_it_again"},
         "TestLosesTheCause": {"test_cause_of_a_failure_is_kept", "test_exception_inside_becomes_a_failed_result"},
         "TestBindsEverything": {"test_plugin_binds_no_other_kind"},
@@ -77,7 +77,17 @@ def test_suites_catch_what_is_wrong(kind: str, pytester: pytest.Pytester, monkey
     file = pytester.makepyfile(test_mutants=source.read_text(encoding="utf-8")).name
     chosen = [f"{file}::{cls}::{name}" for cls, names in CAUGHT[kind].items() for name in sorted(names)]
     chosen += [f"{file}::{cls}" for cls in SOUND[kind]]
-    ran = pytester.inline_run("-q", "--tb=no", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", *chosen)
+    ran = pytester.inline_run(
+        "-q",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "-o",
+        "asyncio_default_fixture_loop_scope=function",
+        *chosen,
+    )
     passed, _, failed = ran.listoutcomes()
     failures = {report.nodeid.partition("[")[0] for report in failed}
     assert sorted(set(chosen[: -len(SOUND[kind])]) - failures) == [], "not caught"

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import pytest
-
 from flow_testkit import FlowTester, Outcome
 
 SHOUT = """
@@ -76,13 +75,39 @@ def test_settings_file_of_the_project_is_read(shout: FlowTester) -> None:
     assert rows(shout.run("plugins", "list", "--json", "--all"))["shout"]["state"] == "blocked"
 
 
+APP = """
+    from flow import Step
+
+    pipeline = Step("upper", str.upper) >> Step("number", int)
+"""
+
+
+def test_app_is_run(flow_tester: FlowTester) -> None:
+    flow_tester.write("app.py", APP)
+    result = flow_tester.run("run", "app.py", "--input", "17", "--json").assert_success().json()
+    assert result["output"] == 17
+    assert [step["name"] for step in result["step_history"]] == ["upper", "number"]
+
+
+def test_failing_app_is_an_exit_code(flow_tester: FlowTester) -> None:
+    flow_tester.write("app.py", APP)
+    flow_tester.run("run", "app.py", "--input", "x").assert_failed(code=1, error="1:number").no_traceback()
+
+
+def test_app_is_validated(flow_tester: FlowTester) -> None:
+    flow_tester.write("app.py", APP)
+    flow_tester.run("validate", "app.py").assert_success().no_traceback()
+
+
 def test_program_that_does_not_end_fails(flow_tester: FlowTester) -> None:
     flow_tester.write("app.py", "import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
     with pytest.raises(pytest.fail.Exception, match=r"did not end within 0.5 s\n\$ python app.py\n(?s:.*)begun"):
         flow_tester.run_python("app.py", timeout=0.5)
 
 
-OUTCOME = Outcome(("python", "-m", "flow", "run"), 2, "one\ntwo\nthree\n", "error: bad\nTraceback (most recent call last):\n")
+OUTCOME = Outcome(
+    ("python", "-m", "flow", "run"), 2, "one\ntwo\nthree\n", "error: bad\nTraceback (most recent call last):\n"
+)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
     def wrap(execute: Execute) -> Execute:
         async def reserved(data: Any, scope: Scope) -> StepResult:
             run = scope.run
-            breach = scope.breach(step.usage_limits, run.reserved + expected)
+            breach = scope.breach(run.reserved + expected)
             if breach is not None:
                 raise breach
             run.reserved = run.reserved + expected

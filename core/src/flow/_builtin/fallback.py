@@ -31,7 +31,7 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
                 first = await execute(data, scope)
             except Exception as error:  # noqa: BLE001  whatever made it fail, the fallback is tried
                 first = failed_result(step, error, attempts=scope.attempt)
-            if first.success or first.halts_run or scope.breach(step.usage_limits) is not None:
+            if first.success or first.halts_run or scope.breach() is not None:
                 return first
             if first.metadata.get("recovery") in _NO_FALLBACK:
                 return first

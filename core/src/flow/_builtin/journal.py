@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._journal import make_record
+from .._journal import interrupted_record, make_record
 from .._kernel import failed_result
 from .._protocols import Execute, Layer, Wrapper
 from .._serialize import codec_for
-from ..errors import StateError
+from ..errors import PauseSignal, StateError
 from ..hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
             try:
                 result = await execute(data, scope)
             except StateError:
+                raise
+            except (PauseSignal, asyncio.CancelledError):
+                if scope.usage:  # it is not finished, but what it spent counts when the run goes on
+                    await journal.append(interrupted_record(step, scope, started_at))
                 raise
             except Exception as error:  # noqa: BLE001  the failure is recorded, then reported like any other
                 result = failed_result(step, error, attempts=scope.attempt)

@@ -44,7 +44,7 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
                 except Exception as error:  # noqa: BLE001  the hooks decide what follows from it
                     result = failed_result(step, error)
                 result.attempts = attempt
-                if result.success or result.halts_run or scope.breach(step.usage_limits) is not None:
+                if result.success or result.halts_run or scope.breach() is not None:
                     return result  # a spent budget is turned into the run's end where the step's result is completed
                 recovery = await decide(result, scope, attempt)
                 if recovery.action is not RecoveryAction.RETRY:

@@ -85,7 +85,7 @@ def _import_module(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _import_failure(name, error) from error
         hint = "Name a Python file or module, such as app.py"
-        raise ConfigurationError(f"there is no module {name!r}", hint=hint) from error
+        raise ConfigurationError(f"there is no file or module {name!r}", hint=hint) from error
     except (Exception, SystemExit) as error:
         raise _import_failure(name, error) from error
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from flow import Binder, Execute, Scope, StepFailed, StepResult, bind_callable, hookimpl
 
-from ._branch import DEFAULT, Branch, label_of
-from ._policy import RoutingPolicy
+from ._branch import DEFAULT, Branch
+from ._policy import RoutingPolicy, label_of
 
 
 @hookimpl
@@ -23,10 +23,8 @@ def flow_bind_step(step: Any, binder: Binder) -> Execute | None:
 
     async def run(data: Any, scope: Scope) -> StepResult:
         key = await choose(data, scope.context)
-        found, execute = _find(executes, key)
-        metadata = {"executed_branch_key": _plain(found if execute is not None else key)}
-        if execute is None:
-            execute = default
+        execute = _find(executes, key, by_label=step.policy is not None) or default
+        metadata = {"executed_branch_key": _plain(key)}
         if execute is None:
             choices = ", ".join(repr(label_of(choice)) for choice in executes) or "none"
             feedback = f"no branch for key {key!r} and no default branch; the branches are: {choices}"
@@ -44,14 +42,14 @@ def _chooser(step: Branch[Any, Any]) -> Callable[[Any, Any], Awaitable[Any]]:
     if step.policy is None:
         return bind_callable(step.choose, what="condition")
     key_of = bind_callable(step.choose, what="routing key")
-    route = bind_callable(step.policy.lookup, what="routing policy")
     policy: RoutingPolicy = step.policy
 
     async def choose(data: Any, context: Any) -> Any:
         key = await key_of(data, context)
-        chosen = await route(key, None)
-        if chosen is None:
-            chosen = policy.default
+        try:
+            chosen = await policy.choose(key)
+        except TypeError as error:
+            raise StepFailed(f"the routing key is {key!r:.60}, which cannot be looked up", cause=error) from error
         if chosen is None and step.default is None:
             raise StepFailed(
                 f"the routing policy has no branch for {key!r}", hint="Give it a default, or the step a default branch"
@@ -61,16 +59,17 @@ def _chooser(step: Branch[Any, Any]) -> Callable[[Any, Any], Awaitable[Any]]:
     return choose
 
 
-def _find(executes: Mapping[Any, Execute], key: Any) -> tuple[Any, Execute | None]:
-    """Return the branch of a key; ``True`` and ``False`` also find branches called ``"true"`` and ``"false"``."""
+def _find(executes: Mapping[Any, Execute], key: Any, *, by_label: bool) -> Execute | None:
+    """Return the branch of a key; booleans, and what a policy says, also find the branch that is called like them."""
     try:
         if key in executes:
-            return key, executes[key]
+            return executes[key]
     except TypeError as error:
-        raise StepFailed(f"the condition returned {key!r:.60}, which cannot be a key", cause=error) from error
-    if isinstance(key, bool) and label_of(key) in executes:
-        return key, executes[label_of(key)]
-    return key, None
+        raise StepFailed(f"the key chosen is {key!r:.60}, which cannot be that of a branch", cause=error) from error
+    if isinstance(key, bool) or (by_label and key is not None):
+        label = label_of(key)
+        return next((execute for choice, execute in executes.items() if label_of(choice) == label), None)
+    return None
 
 
 def _plain(key: Any) -> Any:

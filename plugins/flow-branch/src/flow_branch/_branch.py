@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar, Union
 
 import attrs
 
 from flow import BaseStep, ConfigurationError, Pipeline
 
-from ._policy import RoutingPolicy
+from ._policy import RoutingPolicy, label_of
 
 InT = TypeVar("InT", contravariant=True)
 OutT = TypeVar("OutT", covariant=True)
@@ -19,17 +19,6 @@ Key: TypeAlias = str | bool | int | enum.Enum
 Body: TypeAlias = BaseStep[Any, Any] | Pipeline[Any, Any]
 
 DEFAULT = "default"
-
-
-def label_of(key: Any) -> str:
-    """Name a branch in paths, metadata and messages: booleans and enumeration members by their value.
-
-    >>> label_of(True), label_of(3), label_of("risky")
-    ('true', '3', 'risky')
-    """
-    if isinstance(key, enum.Enum):
-        key = key.value
-    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def _pipelines(branches: Mapping[Any, Body]) -> dict[Any, Pipeline[Any, Any]]:
@@ -48,6 +37,8 @@ def _check_branches(step: Branch[Any, Any], attribute: attrs.Attribute[Any], bra
         label = label_of(key)
         if not label or "/" in label:
             raise ConfigurationError(f"branch {step.name!r}: {label!r} cannot be part of a path")
+        if (label == DEFAULT and step.default is not None) or (label == "fallback" and step.fallback is not None):
+            raise ConfigurationError(f"branch {step.name!r}: the key {key!r} is called like the step's own {label}")
         if label in labels:
             raise ConfigurationError(
                 f"branch {step.name!r}: the keys {labels[label]!r} and {key!r} are both called {label!r}"
@@ -80,6 +71,19 @@ class Branch(BaseStep[InT, OutT]):
         """Return the pipelines by label, the default last."""
         found = {label_of(key): pipeline for key, pipeline in self.branches.items()}
         return found if self.default is None else {**found, DEFAULT: self.default}
+
+    def declared_types(self) -> tuple[Any, Any]:
+        """Return what all branches take, if that is the same type, and the union of what they return."""
+        types = [pipeline.declared_types() for pipeline in self.children().values()]
+        return _common([takes for takes, _ in types]), _union([gives for _, gives in types])
+
+
+def _common(types: list[Any]) -> Any:
+    return types[0] if types and all(item == types[0] for item in types) else Any
+
+
+def _union(types: list[Any]) -> Any:
+    return Any if not types or Any in types else Union[tuple(types)]  # noqa: UP007  of a computed list
 
 
 def branch_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,11 +10,25 @@ from typing import Any
 
 import orjson
 
-from flow import ConfigurationError
+from flow import ConfigurationError, bind_callable
+
+
+def label_of(key: Any) -> str:
+    """Name a key in paths, metadata, messages and files: booleans and enumeration members by their value.
+
+    >>> label_of(True), label_of(3), label_of("risky")
+    ('true', '3', 'risky')
+    """
+    if isinstance(key, enum.Enum):
+        key = key.value
+    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 class RoutingPolicy:
     """A table, or a function, from key to branch. One object may serve many pipelines.
+
+    A table that was read from text has strings for keys; it finds other keys by what they are called: ``True`` as
+    ``"true"``, ``3`` as ``"3"``, a member of an enumeration by its value.
 
     :param table: a mapping, which is looked at on every run, or a callable, sync or async.
     :param default: the branch for keys that the table does not have.
@@ -27,12 +42,17 @@ class RoutingPolicy:
     """
 
     def __init__(self, table: Mapping[Any, Any] | Callable[[Any], Any], default: Any = None) -> None:
-        self._table = _checked(table)
         self._default = default
+        self.replace(table)
 
     def replace(self, table: Mapping[Any, Any] | Callable[[Any], Any]) -> None:
         """Use another table from now on; runs that are past the decision are not affected."""
-        self._table = _checked(table)
+        if isinstance(table, Mapping):
+            self._source: tuple[Any, Any] = table, None
+        elif callable(table):
+            self._source = table, bind_callable(table, what="routing policy")
+        else:
+            raise ConfigurationError(f"a routing policy is a mapping or a callable, got {type(table).__name__}")
 
     def set_default(self, default: Any) -> None:
         """Use another default from now on."""
@@ -40,10 +60,20 @@ class RoutingPolicy:
 
     def lookup(self, key: Any) -> Any:
         """Return the branch for `key`, an awaitable of it, or ``None`` when there is none."""
-        table = self._table
+        table, _ = self._source
         if not isinstance(table, Mapping):
             return table(key)
-        return table.get(key, self._default)
+        found = _lookup(table, key)
+        return self._default if found is None else found
+
+    async def choose(self, key: Any) -> Any:
+        """Return the branch for `key`, or the default: what steps ask while running.
+
+        Raises `StepFailed` that names the policy's function when that raises.
+        """
+        table, ask = self._source
+        chosen = _lookup(table, key) if ask is None else await ask(key, None)
+        return self._default if chosen is None else chosen
 
     @property
     def default(self) -> Any:
@@ -91,10 +121,8 @@ class RoutingPolicy:
         return cls.from_json(os.environ[variable], default)
 
 
-def _checked(table: Any) -> Any:
-    if isinstance(table, Mapping) or callable(table):
-        return table
-    raise ConfigurationError(f"a routing policy is a mapping or a callable, got {type(table).__name__}")
+def _lookup(table: Mapping[Any, Any], key: Any) -> Any:
+    return table[key] if key in table else table.get(label_of(key))
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

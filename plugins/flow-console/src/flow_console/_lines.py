@@ -89,8 +89,10 @@ class Lines:
 
     def _took(self, node: Node, result: StepResult) -> Iterator[str]:
         yield duration(result.latency_s)
-        if result.attempts > 1:
-            yield count(result.attempts, "attempt")
+        if node.attempts > 1:
+            yield count(node.attempts, "attempt")
+        if node.iterations:
+            yield count(node.iterations, "iteration")
         if node.fallback:
             yield "fallback"
         if node.chunks:

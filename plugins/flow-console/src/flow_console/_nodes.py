@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from flow import Pending, RunResult, StepResult, Usage
 from flow_console._states import State, state_of, state_of_run
 
-ROWS_PER_CONTAINER = 15
+ROWS_PER_CONTAINER = 12
 _REMEMBERED = 64  # children of one container that are kept while it runs; the rest is counted
 _NOTHING = Usage()
 _ITERATION = re.compile(r"i\d+")
@@ -34,6 +34,7 @@ class Node:
     started: float = 0.0
     seconds: float | None = None
     attempts: int = 1
+    iterations: int = 0
     fallback: bool = False
     chunks: int = 0
     usage: Usage = _NOTHING
@@ -147,6 +148,8 @@ class Node:
         self.reason = reason
         if result.attempts > 1:  # a fallback counts as an attempt, and asking for metadata makes a dict
             self.fallback = bool(result.metadata.get("fallback_triggered"))
+            self.iterations = _iterations(result)
+            self.attempts = 1 if self.iterations else result.attempts
         if not self.is_sequence:
             self.forget(ROWS_PER_CONTAINER)
 
@@ -154,9 +157,17 @@ class Node:
 def own_retries(result: StepResult) -> int:
     """Return how many further attempts a step made itself; those of its fallback are counted there."""
     retries = result.attempts - 1
+    if retries and _iterations(result):
+        return 0
     if retries and result.metadata.get("fallback_triggered"):
         retries -= sum(child.attempts for child in result.children if child.path == f"{result.path}/fallback") or 1
     return max(0, retries)
+
+
+def _iterations(result: StepResult) -> int:
+    """Return how often a loop went round, if that is what its attempts are."""
+    iterations = result.metadata.get("iterations")
+    return result.attempts if iterations == result.attempts else 0
 
 
 def tree_of(result: RunResult[object], reasons: Mapping[str, str]) -> Node:

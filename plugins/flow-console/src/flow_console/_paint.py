@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
@@ -36,17 +35,17 @@ def lines_of(rows: Sequence[Row], at: float, width: int, ascii_only: bool) -> li
     columns = [_column(rows, cell) for cell in (_tokens, _cost, _time)]
     while columns and width - sum(_GAP + wide for wide, _ in columns) < _NARROWEST_LABEL:
         columns.pop(0)
-    room = width - sum(_GAP + wide for wide, _ in columns if wide)
+    columns = [(wide, cells) for wide, cells in columns if wide]
     lines = []
     for index, row in enumerate(rows):
+        cells = [f"{'':{_GAP}}{cells[index]:>{wide}}" for wide, cells in columns]
+        while cells and not cells[0].strip():
+            cells.pop(0)  # a row without tokens or cost has more room for what it says
         line = _left(row, at, ascii_only)
-        line.truncate(room, overflow="ellipsis")
-        line.append(" " * (room - cell_len(line.plain)))
-        for wide, cells in columns:
-            if wide:
-                line.append(f"{'':{_GAP}}{cells[index]:>{wide}}", style="dim")
+        line.truncate(width - sum(map(len, cells)), overflow="crop" if ascii_only else "ellipsis", pad=True)
+        line.append("".join(cells), style="dim")
         line.rstrip()
-        lines.append(_as_ascii(line) if ascii_only else line)
+        lines.append(line)
     return lines
 
 
@@ -69,16 +68,17 @@ def _time(row: Row) -> str:
 
 def _left(row: Row, at: float, ascii_only: bool) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis", end="\n")
+    say = as_ascii if ascii_only else str
     line.append(_guide(row.lasts, ascii_only), style="dim")
     if row.state is None:
-        return line.append(row.label, style="dim")
+        return line.append(say(row.label), style="dim")
     line.append(sign_of(row.state, at, ascii_only), style=LOOKS[row.state].style)
     line.append(" ")
-    line.append(row.label, style="bold" if not row.lasts else "dim" if row.faint else "")
+    line.append(say(row.label), style="bold" if not row.lasts else "dim" if row.faint else "")
     if row.note:
-        line.append(f"  {row.note}", style="yellow" if row.state is State.PAUSED else "dim")
+        line.append(say(f"  {row.note}"), style="yellow" if row.state is State.PAUSED else "dim")
     if row.reason:
-        line.append(f"  {row.reason}", style="red")
+        line.append(say(f"  {row.reason}"), style="red")
     return line
 
 
@@ -89,10 +89,8 @@ def _guide(lasts: tuple[bool, ...], ascii_only: bool) -> str:
     return "".join("   " if last else through for last in lasts[:-1]) + (end if lasts[-1] else branch)
 
 
-def _as_ascii(line: Text) -> Text:
-    """Replace our own signs, which a terminal without UTF-8 cannot show; names are escaped when they are written."""
-    plain = line.plain
+def as_ascii(text: str) -> str:
+    """Return `text` for a terminal that shows nothing else: our signs by others, the rest as escapes."""
     for sign, instead in (("…", "~"), ("·", "-"), ("›", ">")):
-        plain = plain.replace(sign, instead)
-    line.plain = plain
-    return line
+        text = text.replace(sign, instead)
+    return text.encode("ascii", "backslashreplace").decode()

@@ -14,7 +14,7 @@ from flow import RunResult, StepResult, Usage
 from flow.errors import FlowError
 from flow_console._format import clean, count, duration, first_lines, money
 from flow_console._nodes import own_retries, tree_of
-from flow_console._paint import Frame
+from flow_console._paint import Frame, as_ascii
 from flow_console._privacy import texts_in, withhold
 from flow_console._rows import layout
 from flow_console._states import LOOKS, State, sign_of, state_of, state_of_run
@@ -36,7 +36,7 @@ class Report:
     details: tuple[tuple[str, str], ...]
 
     def among_others(self, pipeline: str, run_id: str) -> Report:
-        """Return a form for one of many runs: without its tree it needs its name, and an id only if something is wrong."""
+        """Return a form for one of many runs: without a tree it is named, and tells its id if something is wrong."""
         headline = f"{clean(pipeline)} {run_id[-6:]} {self.headline}"
         return Report(self.state, headline, self.figures, () if self.state is State.DONE else self.details)
 
@@ -83,6 +83,7 @@ def _details(result: RunResult[Any], state: State, safe: Safe, resumable: bool |
         if result.failed_path:
             yield "at", clean(result.failed_path, 300)
         message, hint = _cause(result)
+        message = "" if message == result.status.value else message
         yield from (("why" if not index else "", line) for index, line in enumerate(first_lines(safe(message))))
         if hint:
             yield "hint", clean(safe(hint), 300)
@@ -175,6 +176,7 @@ class Ending:
         yield line
         wide = max((len(label) for label, _ in report.details), default=0)
         for label, text in report.details:
+            text = as_ascii(text) if options.ascii_only else text
             detail = Text.assemble((f"  {label:<{wide}}  ", "dim"), (text, "dim" if label == "run" else ""))
             detail.overflow = "fold"
             yield from _hanging(detail, wide + 4, console, options)

@@ -137,6 +137,8 @@ def _failed_inside(node: Node) -> bool:
 def _notes(node: Node, counted: bool, below: bool) -> Iterator[str]:
     if node.attempts > 1:
         yield count(node.attempts, "attempt")
+    if node.iterations:
+        yield count(node.iterations, "iteration")
     if node.fallback:
         yield "fallback"
     if node.own_state in (State.CACHED, State.REPLAYED, State.CANCELLED):

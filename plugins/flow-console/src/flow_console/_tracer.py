@@ -123,7 +123,7 @@ class ConsoleTracer(Tracer):
         with self._lock:
             views = list(self._views.values())
             each = height // max(1, len(views))
-            if len(views) <= DETAILED_RUNS and each >= _ROWS_FOR_A_TREE:
+            if len(views) == 1 or (len(views) <= DETAILED_RUNS and each >= _ROWS_FOR_A_TREE):
                 return Group(*(Frame(layout(view.root, now, each), now) for view in views))
             shown = views if len(views) <= height else views[: height - 1]
             rows = [row_of(view.root, view.run_id[-6:], now) for view in shown]
@@ -144,13 +144,16 @@ class ConsoleTracer(Tracer):
         screen = self._open()
         if event.kind is EventKind.RUN_FINISHED and isinstance(event.result, RunResult):
             return screen, list(self._end(event, event.result, screen))
-        view = self._views.get(event.run_id)
-        if view is not None and event.kind is not EventKind.RUN_STARTED:
+        before, view = self._batch, self._views.get(event.run_id)
+        if view is None or event.kind is EventKind.RUN_STARTED:
+            view = self._begin(event)
+        printed: list[RenderableType] = []
+        if before is not None and before is not self._batch:
+            printed.append(before.report())
+        if event.kind is not EventKind.RUN_STARTED:
             trail = view.apply(event)
-            return screen, list(self._lines.of(view, event, trail)) if self._is_detailed(view) else []
-        before = self._batch
-        self._begin(event)
-        return screen, [before.report()] if before is not None and before is not self._batch else []
+            printed += self._lines.of(view, event, trail) if self._is_detailed(view) else ()
+        return screen, printed
 
     def _is_detailed(self, view: RunView) -> bool:
         return view.rank < (LISTED_RUNS if self._options.detailed else DETAILED_RUNS)
@@ -183,20 +186,22 @@ class ConsoleTracer(Tracer):
             safe = self._safe(view, result)
             report = report_of(result, safe, resumable=facts.stored)
             yield from self._ending(view, result, report, safe, screen, event.at)
-        if not self._views:
-            self._sum_up_later(batch)
-
-    def _sum_up_later(self, batch: Batch) -> None:
-        """Print the sum of several runs unless more follow at once; at the latest when the program ends."""
-        if not batch.overlapping:
-            self._batch = None
+        if self._views or (batch.overlapping and self._sum_up_later(batch)):
             return
+        self._batch = None
+        if batch.overlapping:
+            yield batch.report()
+
+    def _sum_up_later(self, batch: Batch) -> bool:
+        """Print the sum of several runs unless more follow at once; at the latest when the program ends."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # events without a loop: a test, or a replay of stored events
+            return False
         atexit.unregister(self._sum_up)
         atexit.register(self._sum_up, batch)
-        try:
-            asyncio.get_running_loop().call_later(PAUSE_S, self._sum_up, batch)
-        except RuntimeError:  # events without a loop: a test, or a replay of stored events
-            self._sum_up(batch)
+        loop.call_later(PAUSE_S, self._sum_up, batch)
+        return True
 
     def _sum_up(self, batch: Batch) -> None:
         with self._lock:

@@ -30,19 +30,23 @@ def _bind_loop(step: Loop[Any, Any], binder: Binder) -> Execute:
 
     async def run(data: Any, scope: Scope) -> StepResult:
         output: Any = None
-        if first_input is not None:
-            data = await first_input(data, scope.context)
-        for iteration in range(1, step.max_loops + 1):
-            result = await body(data, scope.child(f"i{iteration}"))
-            if not result.success:
-                return _body_failed(step, iteration, result)
-            output = result.output
-            if await is_done(output, scope.context):
-                return await _finished(step, iteration, "condition", output, scope)
-            if iteration < step.max_loops:
-                data = output if next_input is None else await next_input(output, scope.context, iteration)
-        if step.on_exhausted == "return":
-            return await _finished(step, step.max_loops, "max_loops", output, scope)
+        iteration = 0
+        try:
+            if first_input is not None:
+                data = await first_input(data, scope.context)
+            for iteration in range(1, step.max_loops + 1):
+                result = await body(data, scope.child(f"i{iteration}"))
+                if not result.success:
+                    return _body_failed(step, iteration, result)
+                output = result.output
+                if await is_done(output, scope.context):
+                    return await _finished(step, iteration, "condition", output, scope)
+                if iteration < step.max_loops:
+                    data = output if next_input is None else await next_input(output, scope.context, iteration)
+            if step.on_exhausted == "return":
+                return await _finished(step, step.max_loops, "max_loops", output, scope)
+        except StepFailed as error:  # of a condition or mapper, which says so
+            return StepResult.failed(step, str(error), error, attempts=iteration, metadata={"iterations": iteration})
         feedback = f"reached max_loops ({step.max_loops}) without meeting the exit condition"
         metadata = _metadata(step.max_loops, "max_loops")
         return StepResult.failed(step, feedback, output=output, attempts=step.max_loops, metadata=metadata)
@@ -70,7 +74,11 @@ def _bind_refine(step: Refine[Any, Any], binder: Binder) -> Execute:
             judged = await criticise(artifact, turn)
             if not judged.success:
                 return _body_failed(step, iteration, judged)
-            verdict = _verdict(judged.output)
+            try:
+                verdict = _verdict(judged.output)
+            except StepFailed as error:
+                metadata = {"iterations": iteration}
+                return StepResult.failed(step, str(error), error, attempts=iteration, metadata=metadata)
             feedback = verdict.feedback
             if verdict.is_complete:
                 metadata = _metadata(iteration, "condition")

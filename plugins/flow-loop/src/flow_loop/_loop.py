@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import attrs
 
-from flow import BaseStep, ConfigurationError, Pipeline
+from flow import BaseStep, ConfigurationError, Pipeline, Step
 
 InT = TypeVar("InT", contravariant=True)
 OutT = TypeVar("OutT", covariant=True)
@@ -61,6 +61,13 @@ class Loop(BaseStep[InT, OutT]):
     def children(self) -> Mapping[str, Pipeline[Any, Any]]:
         """Return the body."""
         return {"body": self.body}
+
+    def declared_types(self) -> tuple[Any, Any]:
+        """Return what the body takes and returns, as far as no mapper stands between."""
+        takes, gives = self.body.declared_types()
+        if self.loop_output is not None:
+            gives = Step("output", self.loop_output).declared_types()[1]
+        return takes if self.initial_input is None else Any, gives
 
 
 def loop_until(

@@ -50,6 +50,10 @@ class Refine(BaseStep[InT, OutT]):
         """Return generator and critic."""
         return {"generator": self.generator, "critic": self.critic}
 
+    def declared_types(self) -> tuple[Any, Any]:
+        """Return what the generator returns; what it gets is made of the input, whose type is not known."""
+        return Any, self.generator.declared_types()[1]
+
 
 def refine_until(
     name: str,

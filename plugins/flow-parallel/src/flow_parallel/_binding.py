@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from typing import Any
 
-from flow import Binder, Execute, Scope, StepFailed, StepResult, bind_callable, hookimpl
+from flow import Binder, Execute, FlowError, Scope, StepFailed, StepResult, bind_callable, hookimpl
 
 from ._map import MapOver
 from ._mapping import bind_map
@@ -43,9 +43,13 @@ def _bind_parallel(step: Parallel[Any, Any], binder: Binder) -> Execute:
         metadata |= {"executed_branches": [label for label in labels if label in results], "failed_branches": failed}
         if failed and (step.on_failure == "fail_fast" or len(failed) == len(labels) or _halts(results)):
             return _failed(step, results, failed, metadata)
-        scope.merge({label: scopes[label] for label in labels if results[label].success}, step.merge)
-        outputs = {label: _slot(label, results[label]) for label in labels}
-        output = outputs if join is None else await join(outputs, scope.context)
+        output: Any = {label: _slot(label, results[label]) for label in labels}
+        try:
+            scope.merge({label: scopes[label] for label in labels if results[label].success}, step.merge)
+            if join is not None:
+                output = await join(output, scope.context)
+        except FlowError as error:  # a conflict, or the join function, which says so
+            return StepResult.failed(step, str(error), error, metadata=metadata)
         return StepResult.ok(step, output, metadata=metadata)
 
     return run
@@ -66,7 +70,7 @@ async def _run_branches(
     return results
 
 
-async def _each(labels: Iterable[str]) -> AsyncIterator[str]:
+async def _each(labels: Iterable[str]) -> AsyncGenerator[str]:
     for label in labels:
         yield label
 
@@ -76,7 +80,7 @@ def _selected(step: Parallel[Any, Any], chosen: Any) -> list[str]:
     names = [chosen] if isinstance(chosen, str) else list(chosen) if isinstance(chosen, Iterable) else None
     if names is None:
         raise StepFailed(f"the router returned {type(chosen).__name__} instead of names of branches")
-    unknown = [name for name in names if name not in step.branches]
+    unknown = [name for name in names if not isinstance(name, str) or name not in step.branches]
     if unknown:
         raise StepFailed(f"the router chose {unknown[0]!r}; the branches are: {', '.join(map(repr, step.branches))}")
     return [label for label in step.branches if label in names]

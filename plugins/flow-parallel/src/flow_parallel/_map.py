@@ -10,6 +10,7 @@ import attrs
 from flow import BaseStep, MergePolicy, Pipeline
 
 from ._parallel import Body, OnFailure, check_concurrency, check_merge, check_on_failure
+from ._types import list_type, returned_type, slot_type
 
 InT = TypeVar("InT", contravariant=True)
 OutT = TypeVar("OutT", covariant=True)
@@ -46,6 +47,13 @@ class MapOver(BaseStep[InT, OutT]):
     def children(self) -> Mapping[str, Pipeline[Any, Any]]:
         """Return the body."""
         return {"body": self.body}
+
+    def declared_types(self) -> tuple[Any, Any]:
+        """Return what the items become; what they come from may be an iterator, so nothing is said about it."""
+        if self.reduce is not None:
+            return Any, returned_type(self.reduce)
+        _, gives = self.body.declared_types()
+        return Any, list_type(slot_type(gives) if self.on_failure == "collect" else gives)
 
 
 def map_over(

@@ -9,6 +9,8 @@ import attrs
 
 from flow import BaseStep, ConfigurationError, MergePolicy, Pipeline, Step
 
+from ._types import common_type, outputs_type, returned_type, slot_type
+
 InT = TypeVar("InT", contravariant=True)
 OutT = TypeVar("OutT", covariant=True)
 
@@ -40,10 +42,12 @@ def check_merge(step: BaseStep[Any, Any], attribute: attrs.Attribute[Any], value
         )
 
 
-def _check_branches(step: BaseStep[Any, Any], attribute: attrs.Attribute[Any], branches: Mapping[Any, Any]) -> None:
+def _check_branches(step: Parallel[Any, Any], attribute: attrs.Attribute[Any], branches: Mapping[Any, Any]) -> None:
     for label in branches:
         if not isinstance(label, str) or not label or "/" in label:
             raise ConfigurationError(f"step {step.name!r}: a branch is named by a text without '/', got {label!r:.60}")
+        if (label == ROUTER and step.router is not None) or (label == "fallback" and step.fallback is not None):
+            raise ConfigurationError(f"step {step.name!r}: a branch is called like the step's own {label}")
 
 
 def _pipelines(branches: Mapping[str, Body]) -> dict[str, Pipeline[Any, Any]]:
@@ -78,6 +82,16 @@ class Parallel(BaseStep[InT, OutT]):
     def children(self) -> Mapping[str, Body]:
         """Return the branches, and the router last."""
         return dict(self.branches) if self.router is None else {**self.branches, ROUTER: self.router}
+
+    def declared_types(self) -> tuple[Any, Any]:
+        """Return what all branches take, if that is the same type, and what they return by label."""
+        types = {label: pipeline.declared_types() for label, pipeline in self.branches.items()}
+        takes = common_type([takes for takes, _ in types.values()])
+        if self.join is not None:
+            return takes, returned_type(self.join)
+        collects = self.on_failure == "collect"
+        slots = {label: slot_type(gives) if collects else gives for label, (_, gives) in types.items()}
+        return takes, outputs_type(slots, total=self.router is None)
 
 
 def parallel(

@@ -44,7 +44,27 @@ _HOMES = {
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_MODULE_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "CacheBackendSuite",
+    "FakeClock",
+    "FlowTester",
+    "KernelFactory",
+    "Outcome",
+    "PolicySuite",
+    "RecordingObserver",
+    "SimulatedError",
+    "StateBackendSuite",
+    "StepTypeSuite",
+    "StubAgent",
+    "Suite",
+    "TracerSuite",
+    "ValidatorSuite",
+    "arun_one",
+    "assert_step_sequence",
+    "gather_result",
+    "run_one",
+    "simulate_error",
+]
 
 
 def __getattr__(name: str) -> Any:

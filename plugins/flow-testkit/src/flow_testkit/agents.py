@@ -34,7 +34,9 @@ class StubAgent:
 
     def __init__(self, outputs: list[Any] | tuple[Any, ...], *, usage: Usage | None = None) -> None:
         if not isinstance(outputs, (list, tuple)):
-            raise TypeError(f"StubAgent takes a list of outputs, got {type(outputs).__name__}: StubAgent([{outputs!r}])")
+            raise TypeError(
+                f"StubAgent takes a list of outputs, got {type(outputs).__name__}: StubAgent([{outputs!r}])"
+            )
         self.outputs = list(outputs)
         self.usage = usage
         self.inputs: list[Any] = []

@@ -23,9 +23,9 @@ def assert_step_sequence(result: RunResult[Any], expected: Iterable[str], *, nes
     AssertionError: the steps ran in another order
       expected: b, a
       ran:      a, b
-    - b
-      a
-    + b
+    + a
+      b
+    - a
     """
     __tracebackhide__ = True
     wanted = list(expected)
@@ -61,7 +61,9 @@ def _hints(result: RunResult[Any], wanted: Sequence[str], ran: Sequence[StepResu
         if any(_is(step, name) for step in ran):
             continue
         inside = next((step.path for step in everything if _is(step, name)), None)
-        hints.append(f"{name!r} ran inside another step, at {inside}: pass nested=True" if inside else f"{name!r} did not run")
+        hints.append(
+            f"{name!r} ran inside another step, at {inside}: pass nested=True" if inside else f"{name!r} did not run"
+        )
     if any(hint.endswith("did not run") for hint in hints):
         hints.append(f"steps of this run: {', '.join(step.path for step in everything) or 'none'}")
     if not result.success:

@@ -6,9 +6,11 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias, TypeVar
+from concurrent.futures import Executor
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 _Select: TypeAlias = Callable[[float | None], _Ready]
 
@@ -91,7 +93,7 @@ class _SkippingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._fake_clock.now
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
         self._fake_clock._outstanding += 1
         future.add_done_callback(self._came_back)

@@ -23,7 +23,7 @@ pytest.register_assert_rewrite("flow_testkit.suites", "flow_testkit.tester")
 
 @pytest.fixture
 def flow_kernel() -> KernelFactory:
-    """A factory of kernels that see only the named plugins: ``flow_kernel("loop")``, ``flow_kernel(plugins=[module])``."""
+    """A factory of kernels that see only what is named: ``flow_kernel("loop")``, ``flow_kernel(plugins=[module])``."""
     from flow_testkit.running import KernelFactory
 
     return KernelFactory()

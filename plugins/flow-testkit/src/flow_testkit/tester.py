@@ -162,7 +162,7 @@ class FlowTester:
     ) -> Outcome:
         """Run Python in the same surroundings, for programs that use flow as a library."""
         __tracebackhide__ = True
-        command = tuple(map(os.fspath, arguments))
+        command = tuple(os.fspath(argument) for argument in arguments)
         shown = ("python", *command)
         try:
             ended = subprocess.run(  # noqa: S603  (runs the arguments of a test)

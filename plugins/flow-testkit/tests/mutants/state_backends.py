@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+from flow_testkit import StateBackendSuite
 
 from flow import Kernel, RunRecord, Settings, StateBackend, StepRecord
-from flow_testkit import StateBackendSuite
 
 
 class Sound:
@@ -36,8 +36,8 @@ class Sound:
     async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
         await self.inner.update_run(run_id, epoch, **changes)
 
-    async def list_runs(self, **options: Any) -> Sequence[RunRecord]:
-        return await self.inner.list_runs(**options)
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
+        return await self.inner.list_runs(limit=limit, offset=offset, **filters)
 
     async def delete_run(self, run_id: str) -> bool:
         return await self.inner.delete_run(run_id)
@@ -207,10 +207,9 @@ class TestDeletesByPrefix(Subject):
 
 
 class FiltersThePage(Sound):
-    async def list_runs(
-        self, *, status: str | None = None, pipeline: str | None = None, limit: int = 20, offset: int = 0
-    ) -> Sequence[RunRecord]:
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
         page = await self.inner.list_runs(limit=limit, offset=offset)
+        status, pipeline = filters.get("status"), filters.get("pipeline")
         return [run for run in page if status in (None, run.status) and pipeline in (None, run.pipeline)]
 
 
@@ -219,8 +218,8 @@ class TestFiltersThePage(Subject):
 
 
 class OldestFirst(Sound):
-    async def list_runs(self, *, limit: int = 20, offset: int = 0, **options: Any) -> Sequence[RunRecord]:
-        runs = await self.inner.list_runs(limit=10_000, **options)
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
+        runs = await self.inner.list_runs(limit=10_000, **filters)
         return list(reversed(runs))[offset : offset + limit]
 
 

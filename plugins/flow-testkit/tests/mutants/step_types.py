@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
+from flow_testkit import StepTypeSuite
 
 from flow import BaseStep, Binder, Execute, Flow, Pipeline, Scope, Step, StepResult, StepRun, hookimpl
-from flow_testkit import StepTypeSuite
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +64,7 @@ class SwallowsSignals(Sound):
     async def call(self, execute: Execute, data: Any, scope: Scope) -> StepResult:
         try:
             return await execute(data, scope)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  what is wrong with it
             return StepResult("around", "around", False, feedback=str(error), error=error)
 
 
@@ -163,6 +163,17 @@ class PathsOfItsOwn(Sound):
 
 class TestPathsOfItsOwn(Subject):
     plugins = (PathsOfItsOwn(),)
+
+
+class MixesRuns(Sound):
+    async def call(self, execute: Execute, data: Any, scope: Scope) -> StepResult:
+        self.scope = scope
+        await asyncio.sleep(0)
+        return await execute(data, self.scope)
+
+
+class TestMixesRuns(Subject):
+    plugins = (MixesRuns(),)
 
 
 class HidesFailures(Sound):

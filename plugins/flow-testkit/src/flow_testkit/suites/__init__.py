@@ -1,4 +1,4 @@
-"""Conformance suites: subclass one, say how to make your thing, and run it against what every thing of its sort must do.
+"""Conformance suites: subclass one, say how to make your thing, and see whether it does what all of its sort must do.
 
 A suite is a class of tests. Capabilities are class attributes; a test that a declared capability rules out is skipped
 with the reason. Standard tests cannot be overridden or deleted unnoticed: a plugin that cannot pass one marks it with

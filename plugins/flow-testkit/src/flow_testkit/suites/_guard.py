@@ -24,7 +24,7 @@ class SuiteProblem(pytest.Item):
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Return the place of the class."""
-        return self.path, None, self.name
+        return self.path, 0, self.name
 
 
 def uncollected(collector: Any, cls: type) -> SuiteProblem | None:
@@ -35,7 +35,7 @@ def uncollected(collector: Any, cls: type) -> SuiteProblem | None:
         f"nothing was collected from {cls.__name__}, a {_suite_of(cls).__name__}: pytest takes a class for tests only "
         f"when its name fits python_classes.\nCall it Test{cls.__name__}."
     )
-    return SuiteProblem.from_parent(collector, name=cls.__name__, message=message)  # type: ignore[no-any-return]
+    return SuiteProblem.from_parent(collector, name=cls.__name__, message=message)
 
 
 def problems(collector: pytest.Class, collected: Sequence[Any]) -> list[SuiteProblem]:
@@ -46,10 +46,10 @@ def problems(collector: pytest.Class, collected: Sequence[Any]) -> list[SuitePro
     found = list(_tampering(cls))
     if not collected and not cls.__subclasses__():
         found.append(f"nothing was collected from {cls.__name__}: no test of {_suite_of(cls).__name__} would run.")
-    return [
-        SuiteProblem.from_parent(collector, name=f"standard_tests[{number}]", message=message)
-        for number, message in enumerate(found)
-    ]
+    # Beside the class and not in it: the marks of the class must not reach what complains about them.
+    name = f"{cls.__name__}.standard_tests"
+    parent = collector.parent or collector
+    return [SuiteProblem.from_parent(parent, name=name, message=message) for message in found]
 
 
 def standard_tests(cls: type) -> dict[str, object]:

@@ -9,7 +9,7 @@ import attrs
 from flow import RunRecord, StepRecord, Usage
 
 # What a store keeps up to date by itself.
-_KEPT_BY_THE_STORE = {"updated_at": 0.0, "owner": None, "epoch": 0, "lease_until": 0.0}
+_KEPT_BY_THE_STORE: dict[str, Any] = {"updated_at": 0.0, "owner": None, "epoch": 0, "lease_until": 0.0}
 
 HOSTILE = ("ünïcødé 🜁 \u2028", "'; DROP TABLE runs; --", 'quo"ted\\', "per%cent_under", "new\nline\ttab", " padded ")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -14,6 +15,12 @@ from flow_testkit.suites._records import HOSTILE, comparable, run_record, step_r
 from flow_testkit.suites._state_subject import OWNER, RIVAL, StateSubject
 
 HOUR = 3600.0
+
+WRITES: dict[str, Callable[[StateBackend, str, int], Awaitable[Any]]] = {
+    "claim": lambda state, run_id, epoch: state.claim_run(run_id, OWNER, HOUR),
+    "append": lambda state, run_id, epoch: state.append_step(run_id, epoch, step_record("0:a", attempts=9)),
+    "update": lambda state, run_id, epoch: state.update_run(run_id, epoch, status="completed"),
+}
 
 
 class StateRunTests(StateSubject):
@@ -118,7 +125,9 @@ class StateRunTests(StateSubject):
         async with self.opened() as state:
             for number in range(8):
                 status, pipeline = ("failed", "completed")[number % 2], ("audit", "report")[number // 4]
-                record = run_record(f"run-{number}", status=status, pipeline=pipeline, created_at=1_700_000_000.0 + number)
+                record = run_record(
+                    f"run-{number}", status=status, pipeline=pipeline, created_at=1_700_000_000.0 + number
+                )
                 await state.create_run(record)
             assert await _listed(state, status="failed") == ["run-6", "run-4", "run-2", "run-0"]
             assert await _listed(state, pipeline="audit") == ["run-3", "run-2", "run-1", "run-0"]
@@ -181,12 +190,7 @@ class StateLeaseTests(StateSubject):
         """Failing means: writes for a run that is not there vanish; raise `RunNotFound`."""
         async with self.opened() as state:
             with pytest.raises(RunNotFound):
-                if action == "claim":
-                    await state.claim_run("nobody", OWNER, HOUR)
-                elif action == "append":
-                    await state.append_step("nobody", 1, step_record("0:a"))
-                else:
-                    await state.update_run("nobody", 1, status="failed")
+                await WRITES[action](state, "nobody", 1)
 
     @pytest.mark.asyncio
     async def test_every_claim_has_a_higher_epoch(self) -> None:
@@ -244,10 +248,7 @@ class StateLeaseTests(StateSubject):
             await state.append_step("run-1", new, step_record("0:a"))
             before = await state.load_run("run-1")
             with pytest.raises(LeaseLost):
-                if action == "append":
-                    await state.append_step("run-1", old, step_record("0:a", attempts=9))
-                else:
-                    await state.update_run("run-1", old, status="completed")
+                await WRITES[action](state, "run-1", old)
             assert list(await state.load_steps("run-1")) == [step_record("0:a")]
             assert await state.load_run("run-1") == before
 

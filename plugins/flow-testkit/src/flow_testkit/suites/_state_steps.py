@@ -11,7 +11,7 @@ import attrs
 import pytest
 from pydantic import BaseModel
 
-from flow import BaseStep, Flow, PauseSignal, Pipeline, RunStatus, Step, StateBackend, StepRecord, StepRun
+from flow import BaseStep, Flow, PauseSignal, Pipeline, RunStatus, StateBackend, Step, StepRecord, StepRun
 from flow_testkit.suites._probes import Probe, broken
 from flow_testkit.suites._records import HOSTILE, run_record, step_record
 from flow_testkit.suites._state_subject import OWNER, StateSubject

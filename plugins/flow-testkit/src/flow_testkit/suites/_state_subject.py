@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
 
@@ -21,8 +22,8 @@ class StateSubject(Suite):
     :cvar has_leases: a run is executed by one owner at a time, and writes of earlier owners are refused.
     """
 
-    survives_reopen: bool = True
-    has_leases: bool = True
+    survives_reopen: ClassVar[bool] = True
+    has_leases: ClassVar[bool] = True
 
     def make_state(self) -> StateBackend | str | Awaitable[StateBackend]:
         """Return a backend or its URL; in one test, every call opens the same store anew."""

@@ -22,7 +22,7 @@ class StepChildTests(StepSubject):
 
     @pytest.mark.asyncio
     async def test_children_are_bound_steps(self, recording_observer: RecordingObserver) -> None:
-        """Failing means: children are called directly, past retries, journal, budget and traces: use ``binder.bind``."""
+        """Failing means: children are called directly, past retries, journal and budget: use ``binder.bind``."""
         self._require_children()
         step, probe = self.with_probe()
         result = await self.flow(step, hooks=[recording_observer]).run_async(self.sample_input)

@@ -234,6 +234,15 @@ class StepFailureTests(StepSubject):
         _assert_spent(result, f"0:{step.name}", probe)
 
     @pytest.mark.asyncio
+    async def test_usage_stays_in_its_run(self) -> None:
+        """Failing means: runs at the same time share a scope: keep nothing between ``run`` and what it awaits."""
+        step, probe = self.with_probe(usage=SPENT)
+        results = await self.flow(step).run_many([self.sample_input] * 10)
+        assert [str(result.error) for result in results if not result.success] == []
+        assert {result.usage for result in results} == {results[0].usage}
+        assert sum((result.usage for result in results), Usage()) == sum([SPENT] * probe.calls, Usage())
+
+    @pytest.mark.asyncio
     async def test_context_changes_of_a_success_arrive(self) -> None:
         """Failing means: what agents inside write to the context is lost, or shares_context is not true."""
         step, _ = self.with_probe(writes="written")
@@ -263,7 +272,7 @@ class StepFailureTests(StepSubject):
 def _assert_spent(result: RunResult[Any], path: str, probe: Probe) -> None:
     __tracebackhide__ = True
     assert probe.calls >= 1, "the agent was not called"
-    expected = Usage(*(getattr(SPENT, name) * probe.calls for name in ("cost_usd", "input_tokens", "output_tokens", "requests")))
+    expected = sum([SPENT] * probe.calls, Usage())
     assert result.step(path).usage == expected, f"the step after {probe.calls} calls"
     assert result.usage == expected, f"the run after {probe.calls} calls"
 

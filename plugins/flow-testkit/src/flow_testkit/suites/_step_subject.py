@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,16 +26,16 @@ class StepSubject(Suite):
     :cvar is_storable: outputs can be kept in a journal.
     """
 
-    sample_input: Any = "sample"
-    expected_output: Any = UNSET
-    has_children: bool = False
-    runs_agent: bool = False
-    child_output: Any = UNSET
-    nested_input: Any = UNSET
-    propagates_failure: bool = True
-    shares_context: bool = True
-    is_deterministic: bool = True
-    is_storable: bool = True
+    sample_input: ClassVar[Any] = "sample"
+    expected_output: ClassVar[Any] = UNSET
+    has_children: ClassVar[bool] = False
+    runs_agent: ClassVar[bool] = False
+    child_output: ClassVar[Any] = UNSET
+    nested_input: ClassVar[Any] = UNSET
+    propagates_failure: ClassVar[bool] = True
+    shares_context: ClassVar[bool] = True
+    is_deterministic: ClassVar[bool] = True
+    is_storable: ClassVar[bool] = True
 
     def make_step(self) -> BaseStep[Any, Any]:
         """Return a step that succeeds on `sample_input`: a new, equal one on every call."""

@@ -93,4 +93,6 @@ class StepValueTests(StepSubject):
         others: list[Any] = [Stranger(name="stranger"), Step("plain", echo), Pipeline((Step("plain", echo),))]
         for other in others:
             if not isinstance(step, type(other)) and other.kind != step.kind:
-                assert ask(own, step=other, binder=binder) is None, f"{own.plugin_name} binds steps of kind {other.kind}"
+                assert ask(own, step=other, binder=binder) is None, (
+                    f"{own.plugin_name} binds steps of kind {other.kind}"
+                )

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 import pytest
 
@@ -24,16 +24,20 @@ class Suite:
 
     :cvar plugins: modules with hook implementations that no installed distribution declares.
     :cvar only: the distributions or plugins that the kernel may see; all installed ones when ``None``.
-    :ivar tmp_path: a directory for this test alone.
     """
 
-    plugins: Sequence[object] = ()
-    only: Sequence[str] | None = None
-    tmp_path: Path
+    plugins: ClassVar[Sequence[object]] = ()
+    only: ClassVar[Sequence[str] | None] = None
 
     @pytest.fixture(autouse=True)
-    def _place(self, tmp_path: Path) -> None:
-        self.tmp_path = tmp_path
+    def _requested(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    @property
+    def tmp_path(self) -> Path:
+        """A directory for this test alone, made when it is first asked for."""
+        path: Path = self._request.getfixturevalue("tmp_path")
+        return path
 
     def make_kernel(self, *further: object) -> Kernel:
         """Return the kernel for a test: no settings of the user, and `further` objects with hook implementations."""
@@ -46,19 +50,22 @@ class Suite:
     def _not_written(self, method: str, example: str) -> NoReturn:
         """Fail because the subclass does not say how to make what is tested."""
         __tracebackhide__ = True
-        pytest.fail(f"{type(self).__name__} has no {method}. Write:\n\n    def {method}:\n        {example}", pytrace=False)
+        pytest.fail(
+            f"{type(self).__name__} has no {method}. Write:\n\n    def {method}:\n        {example}", pytrace=False
+        )
 
 
 async def awaited(value: Awaitable[T] | T) -> T:
     """Return `value`, awaited if it needs to be: factories of subclasses may be sync or async."""
-    return await value if inspect.isawaitable(value) else value  # type: ignore[return-value]
+    return cast(T, await value if inspect.isawaitable(value) else value)
 
 
 async def within_patience(work: Awaitable[T], what: str) -> T:
     """Await something that should come at once; fail with `what` was waited for when it does not."""
     __tracebackhide__ = True
+    limit = asyncio.timeout(PATIENCE_S)
     try:
-        async with asyncio.timeout(PATIENCE_S) as limit:
+        async with limit:
             return await work
     except TimeoutError:
         if not limit.expired():
@@ -79,5 +86,3 @@ class NoTasksLeft:
             await asyncio.sleep(0)
         left = [task.get_name() for task in asyncio.all_tasks() - self._before if not task.done()]
         assert not left, f"tasks that nobody awaits: {', '.join(left)}"  # noqa: S101
-
-

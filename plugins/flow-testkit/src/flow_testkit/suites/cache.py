@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -29,7 +29,7 @@ class CacheBackendSuite(Suite):
     :cvar survives_reopen: a cache made later in the same test finds what the one before had stored.
     """
 
-    survives_reopen: bool = True
+    survives_reopen: ClassVar[bool] = True
 
     def make_cache(self) -> CacheBackend | str | Awaitable[CacheBackend]:
         """Return a cache or its URL; in one test, every call opens the same store anew."""
@@ -94,7 +94,7 @@ class CacheBackendSuite(Suite):
     @pytest.mark.asyncio
     async def test_value_is_a_copy(self) -> None:
         """Failing means: what the caller does with its buffer afterwards changes what is stored."""
-        buffer = bytearray(b"before")
+        buffer: Any = bytearray(b"before")
         async with self.opened() as cache:
             await cache.set(b"key", buffer)
             buffer[:] = b"AFTER!"

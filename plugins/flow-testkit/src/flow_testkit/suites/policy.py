@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -28,8 +28,8 @@ class PolicySuite(Suite):
     :cvar handles_failures: a failing step may succeed or fail with another error because of the policy.
     """
 
-    wraps_steps: bool = True
-    handles_failures: bool = False
+    wraps_steps: ClassVar[bool] = True
+    handles_failures: ClassVar[bool] = False
 
     def make_policy(self) -> Any:
         """Return a policy that lets a working step through: a new, equal one on every call."""
@@ -55,7 +55,7 @@ class PolicySuite(Suite):
 
     def test_can_be_part_of_a_fingerprint(self) -> None:
         """Failing means: a pipeline with this policy cannot be described, stored or resumed."""
-        pipelines = [Pipeline((self.with_policy(echo),)) for _ in range(2)]
+        pipelines: list[Pipeline[Any, Any]] = [Pipeline((self.with_policy(echo),)) for _ in range(2)]
         assert pipelines[0].fingerprint == pipelines[1].fingerprint
         assert pipelines[0].fingerprint != Pipeline((Step("guarded", echo),)).fingerprint
         assert structure(pipelines[0]) == structure(pipelines[1])

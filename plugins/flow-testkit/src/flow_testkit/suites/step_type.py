@@ -21,4 +21,3 @@ class StepTypeSuite(StepValueTests, StepRunTests, StepFailureTests, StepChildTes
     A kind with steps inside declares ``has_children = True`` and writes ``make_step_around(self, child)``; a kind that
     runs an agent itself declares ``runs_agent = True`` and writes ``make_step_with(self, agent)``.
     """
-

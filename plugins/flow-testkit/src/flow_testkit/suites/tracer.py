@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -59,7 +59,7 @@ class TracerSuite(Suite):
     :cvar shows_content: inputs and outputs may be in what it prints and logs as `make_tracer` makes it.
     """
 
-    shows_content: bool = False
+    shows_content: ClassVar[bool] = False
 
     def make_tracer(self) -> Tracer | str | Awaitable[Tracer]:
         """Return a new tracer, or its name."""
@@ -162,5 +162,7 @@ def _summary(result: RunResult[Any]) -> dict[str, Any]:
         "failed_path": result.failed_path,
         "usage": result.usage,
         "pending": [pending.path for pending in result.pending],
-        "steps": [(step.path, step.success, step.output, step.attempts, sorted(step.metadata)) for step in result.walk()],
+        "steps": [
+            (step.path, step.success, step.output, step.attempts, sorted(step.metadata)) for step in result.walk()
+        ],
     }

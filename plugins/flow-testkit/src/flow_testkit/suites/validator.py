@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -30,8 +30,8 @@ class ValidatorSuite(Suite):
     :cvar rejects: outputs it refuses; at least one.
     """
 
-    accepts: Sequence[Any] = ()
-    rejects: Sequence[Any] = ()
+    accepts: ClassVar[Sequence[Any]] = ()
+    rejects: ClassVar[Sequence[Any]] = ()
 
     def make_validator(self) -> BaseValidator:
         """Return a new validator."""
@@ -126,6 +126,8 @@ class ValidatorSuite(Suite):
 
     def test_can_be_part_of_a_fingerprint(self) -> None:
         """Failing means: a pipeline with this validator cannot be described, stored or resumed."""
-        pipelines = [Pipeline((Step("draft", str, validators=[self.make_validator()]),)) for _ in range(2)]
+        pipelines: list[Pipeline[Any, Any]] = [
+            Pipeline((Step("draft", str, validators=[self.make_validator()]),)) for _ in range(2)
+        ]
         assert pipelines[0].fingerprint == pipelines[1].fingerprint
         assert structure(pipelines[0]) == structure(pipelines[1])

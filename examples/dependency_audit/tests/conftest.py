@@ -1,0 +1,22 @@
+"""Makes the modules beside app.py importable, as `flow run app.py` does, and a made-up environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from examples.dependency_audit.tests.made_up_site import Site
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Return an empty environment."""
+    from examples.dependency_audit.tests.made_up_site import Site
+
+    return Site(tmp_path / "site-packages")
