@@ -230,6 +230,16 @@ async def test_an_answer_for_something_else_is_refused(asking: Kernel) -> None:
         await flow.resume_async("r", answers={"7:other": 1})
 
 
+async def test_what_was_spent_before_a_pause_or_a_cancellation_stays_in_the_books(asking: Kernel) -> None:
+    async def spends(value: Any, *, run: StepRun) -> Any:
+        run.usage.add(cost_usd=0.1)
+        raise PauseSignal("sure?")
+
+    flow = Flow(Step("spends", spends), kernel=asking, state="memory://")
+    assert (await flow.run_async(1, run_id="r")).total_cost_usd == pytest.approx(0.1)
+    assert (await flow.resume_async("r")).total_cost_usd == pytest.approx(0.2)
+
+
 # -- values --
 
 
@@ -297,6 +307,18 @@ async def test_a_value_that_cannot_be_stored_fails_its_step_before_anything_else
     result = await Flow(Step("a", opaque) >> Step("b", calls.append), state="memory://").run_async(1)
     assert isinstance(result.error, SerializationError)
     assert (result.error.path, calls) == ("0:a", [])
+
+
+async def test_an_input_that_the_first_step_converts_is_stored_as_it_came() -> None:
+    async def day(point: Point) -> int:
+        return point.x
+
+    flow = Flow(Step("day", day), state="memory://")
+    raw = {"x": 3, "when": "2026-01-02T00:00:00Z"}
+    assert (await flow.run_async(raw, run_id="r")).output == 3  # type: ignore[arg-type]
+    assert (await flow.resume_async("r")).output == 3
+    wrong = await flow.run_async({"y": 1}, run_id="wrong")  # type: ignore[arg-type]
+    assert (wrong.status, (await flow.resume_async("wrong")).status) == ("failed", "failed")
 
 
 async def test_user_data_is_never_taken_for_an_envelope() -> None:

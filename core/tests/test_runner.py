@@ -180,6 +180,15 @@ async def test_a_run_that_is_cancelled_before_it_begins_runs_nothing() -> None:
     assert calls == []
 
 
+async def test_a_background_task_that_never_began_is_forgotten() -> None:
+    flow = Flow(Step("a", same))
+    handle = flow.start(1, run_id="x")
+    handle._task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handle
+    assert (await flow.run_async(2, run_id="x")).output == 2
+
+
 async def test_a_step_may_cancel_its_own_run() -> None:
     async def stop(_: Any) -> None:
         raise CancelSignal("enough")

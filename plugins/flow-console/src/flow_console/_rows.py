@@ -78,7 +78,7 @@ def row_of(root: Node, tag: str, now: float) -> Row:
 def _rows(node: Node, fit: Fit, now: float, lasts: tuple[bool, ...]) -> Iterator[Row]:
     node, label = _labelled(node) if lasts else (node, clean(node.name) or "run")
     folded = len(lasts) >= fit.depth or (bool(lasts) and not fit.inside_done and node.state in _SETTLED)
-    shown = [] if folded else _chosen(node, fit.steps if node.is_sequence else fit.items)
+    shown = [] if folded else _chosen(node, fit.steps if node.is_pipeline else fit.items)
     hidden = node.size - len(shown)
     yield Row(
         lasts,

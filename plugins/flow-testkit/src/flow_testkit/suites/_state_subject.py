@@ -37,7 +37,7 @@ class StateSubject(Suite):
     async def opened(self) -> AsyncIterator[StateBackend]:
         """Open a backend and close it in the end."""
         made = self.make_state()
-        backend = self.make_kernel().open_state(made) if isinstance(made, str) else await awaited(made)
+        backend = self.kernel.open_state(made) if isinstance(made, str) else await awaited(made)
         try:
             yield backend
         finally:

@@ -79,7 +79,7 @@ class StepValueTests(StepSubject):
 
     def test_is_bound_by_its_plugin(self) -> None:
         """Failing means: no plugin that the kernel sees answers flow_bind_step for this kind."""
-        execute = self.make_kernel().bind(self.make_step(), "0:it")
+        execute = self.kernel.bind(self.make_step(), "0:it")
         assert callable(execute)
 
     def test_plugin_binds_no_other_kind(self) -> None:

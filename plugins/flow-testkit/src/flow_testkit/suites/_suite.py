@@ -28,6 +28,7 @@ class Suite:
 
     plugins: ClassVar[Sequence[object]] = ()
     only: ClassVar[Sequence[str] | None] = None
+    _kernel: ClassVar[Kernel]
 
     @pytest.fixture(autouse=True)
     def _requested(self, request: pytest.FixtureRequest) -> None:
@@ -43,9 +44,17 @@ class Suite:
         """Return the kernel for a test: no settings of the user, and `further` objects with hook implementations."""
         return Kernel(Settings(), only=self.only, plugins=(*self.plugins, *further))
 
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel of this class: one for all its tests, as a program has one for all its flows."""
+        cls = type(self)
+        if "_kernel" not in vars(cls):
+            cls._kernel = self.make_kernel()
+        return cls._kernel
+
     def flow(self, pipeline: BaseStep[Any, Any] | Pipeline[Any, Any], **options: Any) -> Flow[Any, Any]:
         """Return a flow on the suite's kernel."""
-        return Flow(pipeline, **{"kernel": self.make_kernel(), **options})
+        return Flow(pipeline, **{"kernel": self.kernel, **options})
 
     def _not_written(self, method: str, example: str) -> NoReturn:
         """Fail because the subclass does not say how to make what is tested."""

@@ -43,7 +43,7 @@ class CacheBackendSuite(Suite):
     async def opened(self) -> AsyncIterator[CacheBackend]:
         """Open a cache and close it in the end."""
         made = self.make_cache()
-        cache = self.make_kernel().open_cache(made) if isinstance(made, str) else await awaited(made)
+        cache = self.kernel.open_cache(made) if isinstance(made, str) else await awaited(made)
         try:
             yield cache
         finally:

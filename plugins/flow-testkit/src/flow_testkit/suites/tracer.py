@@ -69,7 +69,7 @@ class TracerSuite(Suite):
     async def opened(self) -> AsyncIterator[Tracer]:
         """Open a tracer, close it in the end, and fail when the kernel disabled it because it raised."""
         made = self.make_tracer()
-        tracer = self.make_kernel().open_tracer(made) if isinstance(made, str) else await awaited(made)
+        tracer = self.kernel.open_tracer(made) if isinstance(made, str) else await awaited(made)
         try:
             yield tracer
         finally:
