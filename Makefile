@@ -41,7 +41,7 @@ check: $(STAMP)  ## lint, format, types, layering, house rules, documents
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/basedpyright
-	$(BIN)/python -m pytest -q -m check tests
+	$(BIN)/python -m pytest -q -m check tests core/tests/test_static_typing.py
 
 demo: $(STAMP)  ## audit the packages installed here, with live progress
 	$(BIN)/flow run examples/dependency_audit/app.py --trace console --input @examples/dependency_audit/demo.json

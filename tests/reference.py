@@ -274,7 +274,7 @@ def command(name: str, item: Any, subcommands: Any = None) -> Iterator[str]:
         name,
         *(["[OPTIONS]"] if options else []),
         *(metavar(a) for a in arguments),
-        *(["COMMAND"] if inner else []),
+        *(["COMMAND"] if inner or name == "flow" else []),
     ]
     yield f"```\n{' '.join(words)}\n```"
     yield from help_text(item.help or "")

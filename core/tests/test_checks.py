@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Protocol
 
 import pytest
 from pydantic import BaseModel, Field
@@ -60,6 +62,10 @@ class StyleGuide(ValidationPlugin):
 OK = PluginOutcome(success=True)
 
 
+class Tone(enum.StrEnum):
+    CALM = "calm"
+
+
 # -- declared types --
 
 
@@ -94,6 +100,22 @@ def test_scalars_are_not_converted(declared: Any, data: Any, run: Run) -> None:
 
     agent.__annotations__ = {"value": declared}
     assert isinstance(run(Step("a", agent), data).error, ValidationFailed)
+
+
+class Wanted(Protocol):
+    def read(self) -> str: ...
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [(int, True), (dict, defaultdict(list)), (Iterable[int], [1, 2]), (Wanted, object()), (str, Tone.CALM)],
+)
+def test_values_of_a_declared_type_are_handed_on_as_they_are(declared: Any, value: Any, run: Run) -> None:
+    async def agent(value: Any) -> Any:
+        return value
+
+    agent.__annotations__ = {"value": declared}
+    assert run(Step("a", agent), value).output is value
 
 
 def test_constraints_in_annotations_hold(run: Run) -> None:

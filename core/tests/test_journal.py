@@ -309,6 +309,18 @@ async def test_a_value_that_cannot_be_stored_fails_its_step_before_anything_else
     assert (result.error.path, calls) == ("0:a", [])
 
 
+async def test_an_output_of_another_type_than_declared_is_stored_as_it_is() -> None:
+    async def number(value: int) -> int:
+        raise ValueError("no")
+
+    async def text(value: int) -> str:
+        return "5"
+
+    flow = Flow(Step("a", number, fallback=Step("b", text)), state="memory://")
+    assert (await flow.run_async(1, run_id="r")).output == "5"
+    assert (await flow.resume_async("r")).output == "5"
+
+
 async def test_an_input_that_the_first_step_converts_is_stored_as_it_came() -> None:
     async def day(point: Point) -> int:
         return point.x

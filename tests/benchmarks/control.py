@@ -89,7 +89,7 @@ def branch() -> Pair:
     return flow_work(branch_on("choose", lambda data, context: data, sides), "left"), bare_work(noop, 1)
 
 
-@versus_bare("parallel, two branches of one step", per="step", units=1)
+@versus_bare("parallel, two branches of one step", per="fan-out", units=1)
 def two_at_once() -> Pair:
     async def bare() -> None:
         async with asyncio.TaskGroup() as group:

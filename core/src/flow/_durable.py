@@ -19,9 +19,7 @@ from ._protocols import RunRecord, StateBackend
 from ._results import RunStatus
 from ._run import Run
 from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
-from .errors import ConfigurationError, NotPaused, PipelineChanged, RunNotFound, SerializationError
-
-_PLAIN = codec_for(Any)
+from .errors import ConfigurationError, NotPaused, PipelineChanged, RunNotFound
 
 
 @attrs.frozen(eq=False)
@@ -56,6 +54,7 @@ class DurableRuns:
     async def begin(self, run: Run, data: Any) -> Journal:
         """Store a new run, claim it and return its journal; `SerializationError` when its input cannot be stored."""
         now = time.time()
+        stored, typed = self._input.encode(data, path=INPUT)
         context = run.context
         values = (
             {} if context is None else {name: context.__getattribute__(name) for name in type(context).model_fields}
@@ -66,31 +65,16 @@ class DurableRuns:
                 trace_id=run.trace_id,
                 pipeline=self.pipeline.name,
                 fingerprint=self.fingerprint,
-                input=self._dump_input(data),
+                input=stored,
                 context=dump_context(self.context_model, values, path="initial"),
                 created_at=now,
                 updated_at=now,
                 deadline_at=run.deadline_at,
+                metadata={"input": "typed" if typed else "plain"},
             )
         )
         epoch = await self.store.claim_run(run.run_id, _owner(), self.lease_s)
         return Journal(self.store, run.run_id, epoch)
-
-    def _dump_input(self, data: Any) -> bytes:
-        """Write the input: with the type the first step declares, or as the plain value that this step converts."""
-        try:
-            return self._input.dumps(data, path=INPUT)
-        except SerializationError as error:
-            try:
-                return _PLAIN.dumps(data, path=INPUT)
-            except SerializationError:
-                raise error from None
-
-    def _load_input(self, stored: bytes) -> Any:
-        try:
-            return self._input.loads(stored, path=INPUT)
-        except SerializationError:
-            return _PLAIN.loads(stored, path=INPUT)
 
     async def reopen(
         self,
@@ -115,7 +99,11 @@ class DurableRuns:
         await self.store.update_run(run_id, epoch, status="running", error=None, pending=None)
         steps = await self.store.load_steps(run_id)
         values = load_context(self.context_model, record.context) if record.context else {}
-        data = self._load_input(record.input) if record.input else None
+        data = (
+            self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
+            if record.input
+            else None
+        )
         return StoredRun(
             record=record,
             journal=Journal(self.store, run_id, epoch, steps),

@@ -11,7 +11,7 @@ import orjson
 
 from ._protocols import StateBackend, StepRecord
 from ._results import RunResult, StepResult, describe_error
-from ._serialize import Codec, check_plain, dump_context, load_context
+from ._serialize import Codec, check_plain, codec_for, dump_context, load_context
 from ._usage import NO_USAGE, Usage
 from .errors import SerializationError, StepFailed
 
@@ -77,7 +77,7 @@ class Journal:
     def _restore(self, record: StepRecord, codec: Codec | None) -> StepResult:
         output = None
         if record.output is not None:
-            output = codec.loads(record.output, path=record.path) if codec else orjson.loads(record.output)
+            output = (codec or codec_for(Any)).decode(record.output, record.typed, path=record.path)
         success = record.status == COMPLETED
         return StepResult(
             record.name,
@@ -103,13 +103,15 @@ def make_record(result: StepResult, scope: Scope, codec: Codec, started_at: floa
     """Describe a finished step for the journal; raises `SerializationError` when its output cannot be stored."""
     changed = scope.changes() if result.success else {}
     context = scope.context if changed else None
+    output, typed = codec.encode(result.output, path=scope.path) if result.success else (None, True)
     return StepRecord(
         path=scope.path,
         parent=_enclosing_step(scope),
         name=result.name,
         kind=result.kind,
         status=COMPLETED if result.success else FAILED,
-        output=codec.dumps(result.output, path=scope.path) if result.success else None,
+        output=output,
+        typed=typed,
         changes=dump_context(type(context), changed, path=scope.path) if context is not None else None,
         metadata=_dump_metadata(result, scope.path),
         usage=scope.usage,

@@ -154,7 +154,7 @@ class Kernel:
         return self._ask(kind, scheme, opener, url=url)
 
     def _ask(self, kind: PluginKind, wanted: str, opener: Any, **what: str) -> Any:
-        """Load the plugin behind `wanted`, if a distribution declares one, and let the plugins open what is asked for."""
+        """Load the plugin behind `wanted`, if a distribution declares one, and let the plugins open it."""
         contribution = self.plugins.find(kind, wanted)
         if contribution is not None:
             self.plugins.load(kind, wanted)
@@ -163,7 +163,8 @@ class Kernel:
             return opened
         if contribution is None:
             raise self.plugins.catalogue.missing(kind, wanted)
-        raise ConfigurationError(f"the plugin behind {kind.value} {wanted!r} did not open {next(iter(what.values()))!r}")
+        (asked,) = what.values()
+        raise ConfigurationError(f"the plugin behind {kind.value} {wanted!r} did not open {asked!r}")
 
     def _execute(self, step: BaseStep[Any, Any] | Pipeline[Any, Any], binder: Binder) -> Execute:
         if self.plugins.find(PluginKind.STEPS, step.kind) is not None:

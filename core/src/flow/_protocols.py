@@ -96,7 +96,10 @@ class Tracer:
 
 @attrs.frozen(kw_only=True)
 class StepRecord:
-    """One finished step in the journal of a run. ``output``, ``changes`` and ``metadata`` are JSON text."""
+    """One finished step in the journal of a run. ``output``, ``changes`` and ``metadata`` are JSON text.
+
+    ``typed`` says whether the output was written with the type that the step declares, or is plain JSON.
+    """
 
     path: str
     parent: str
@@ -104,6 +107,7 @@ class StepRecord:
     kind: str
     status: str
     output: bytes | None = None
+    typed: bool = True
     changes: bytes | None = None
     metadata: bytes | None = None
     usage: Usage = NO_USAGE

@@ -7,8 +7,10 @@ by the type that the step or context field declares.
 from __future__ import annotations
 
 import math
+import warnings
+from collections import abc
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import orjson
 from pydantic import (
@@ -19,23 +21,29 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, SchemaError
 
 from .errors import SerializationError
 
 _MAX_DEPTH = 100
+# Pydantic checks these while they are consumed, through a one-shot iterator that would replace the user's list.
+_LAZY = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator, abc.AsyncGenerator)
 INPUT = "input"
 """Stands for the path of a step where the input of the run is meant."""
 
 
 def build_adapter(declared: Any) -> TypeAdapter[Any] | None:
     """Return a type adapter for a declared type, or ``None`` when nothing is declared or Pydantic cannot handle it."""
-    if declared in (Any, object, None) or isinstance(declared, TypeVar):
+    if declared in (Any, object, None) or isinstance(declared, TypeVar) or get_origin(declared) in _LAZY:
         return None
     for config in (ConfigDict(arbitrary_types_allowed=True, ser_json_bytes="base64", val_json_bytes="base64"), None):
         try:
-            return TypeAdapter(declared, config=config)
-        except PydanticSchemaGenerationError:
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # about annotations it takes for types: not the user's concern
+                return TypeAdapter(declared, config=config)
+        except (PydanticSchemaGenerationError, SchemaError):
             return None
         except PydanticUserError:
             continue  # models and dataclasses bring their own configuration and refuse ours
@@ -70,6 +78,25 @@ class Codec:
                 " (a Pydantic model, dataclass or JSON type)",
                 cause=error,
             ) from error
+
+    def encode(self, value: Any, *, path: str) -> tuple[bytes, bool]:
+        """Write `value`, and say whether with its declared type.
+
+        What a fallback, a processor or a caller puts in the place of the declared type is written as it is when it is
+        plain JSON; otherwise `SerializationError` is raised.
+        """
+        try:
+            return self.dumps(value, path=path), True
+        except SerializationError as error:
+            try:
+                check_plain(value)
+            except (TypeError, ValueError):
+                raise error from None
+            return orjson.dumps(value), False
+
+    def decode(self, data: bytes, typed: bool, *, path: str = "") -> Any:
+        """Read what `encode` wrote."""
+        return self.loads(data, path=path) if typed else orjson.loads(data)
 
     def loads(self, data: bytes, *, path: str = "") -> Any:
         """Read a value back; raises `SerializationError` when the stored text does not fit the declared type."""

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, Self, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 import attrs
 
@@ -14,7 +27,6 @@ from .errors import ConfigurationError
 if TYPE_CHECKING:
     from ._pipeline import Pipeline
     from ._policies import Cache
-    from ._protocols import AsyncAgentProtocol
     from ._usage import UsageLimits
     from ._validators import AgentProcessors, BaseValidator, ValidationPlugin
 
@@ -23,6 +35,28 @@ OutT = TypeVar("OutT", covariant=True)
 _In = TypeVar("_In")
 _Mid = TypeVar("_Mid")
 _Out = TypeVar("_Out")
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVarWithDefault  # Pydantic depends on it, and nothing runs with it
+
+    _P = ParamSpec("_P")
+    _R = TypeVar("_R", covariant=True)
+    _AnyIn = _TypeVarWithDefault("_AnyIn", default=Any)
+    _AnyOut = _TypeVarWithDefault("_AnyOut", default=Any)
+
+    class _HasRun(Protocol[_P, _R]):
+        """An agent that is an object with ``run``."""
+
+        @property
+        def run(self) -> Callable[_P, _R]: ...
+
+    class _ModelResult(Protocol[_R]):
+        """What a PydanticAI agent returns."""
+
+        @property
+        def output(self) -> _R: ...
+        def all_messages_json(self) -> bytes: ...
+
 
 Validate: TypeAlias = Literal["in", "out", "both", "none"]
 
@@ -130,6 +164,7 @@ class Step(BaseStep[InT, OutT], metaclass=_StepMeta):
     gate: bool = False
     """True for a validation gate: a refused output is dropped, not kept on the result."""
 
+    # No overload takes Any: mypy would choose it for ``a >> Step(name, b)`` where the types of a and b do not fit.
     @overload
     def __init__(
         self: Step[_In, _Out], name: str, agent: Callable[Concatenate[_In, ...], Awaitable[_Out]], **settings: Any
@@ -139,13 +174,39 @@ class Step(BaseStep[InT, OutT], metaclass=_StepMeta):
         self: Step[_In, Any], name: str, agent: Callable[Concatenate[_In, ...], AsyncIterator[Any]], **settings: Any
     ) -> None: ...
     @overload
-    def __init__(self: Step[_In, _Out], name: str, agent: AsyncAgentProtocol[_In, _Out], **settings: Any) -> None: ...
+    def __init__(
+        self: Step[_In, _Out],
+        name: str,
+        agent: _HasRun[Concatenate[_In, ...], Awaitable[_ModelResult[_Out]]],
+        **settings: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Step[_In, _Out], name: str, agent: _HasRun[Concatenate[_In, ...], Awaitable[_Out]], **settings: Any
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Step[_In, Any], name: str, agent: _HasRun[Concatenate[_In, ...], AsyncIterator[Any]], **settings: Any
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Step[_In, _Out], name: str, agent: _HasRun[Concatenate[_In, ...], _Out], **settings: Any
+    ) -> None: ...
     @overload
     def __init__(
         self: Step[_In, _Out], name: str, agent: Callable[Concatenate[_In, ...], _Out], **settings: Any
     ) -> None: ...
+    # mypy infers lambdas only from callables with as many parameters.
     @overload
-    def __init__(self: Step[Any, Any], name: str, agent: Any = None, **settings: Any) -> None: ...
+    def __init__(
+        self: Step[_AnyIn, _AnyOut], name: str, agent: Callable[[_AnyIn], _AnyOut], **settings: Any
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Step[_AnyIn, _AnyOut], name: str, agent: Callable[[_AnyIn, Any], _AnyOut], **settings: Any
+    ) -> None: ...
+    @overload
+    def __init__(self: Step[Any, Any], name: str, agent: Callable[[], Any] | None = None, **settings: Any) -> None: ...
     def __init__(self, name: str, agent: Any = None, **settings: Any) -> None:
         known = {key: settings.pop(key) for key in tuple(settings) if key in _FIELDS}
         extra = {**known.pop("settings", {}), **settings}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -152,12 +155,14 @@ def test_a_tall_tree_is_made_to_fit(shown: Any) -> None:
 
 
 def test_no_tree_is_drawn_more_often_than_ten_times_a_second(shown: Any) -> None:
+    began = time.monotonic()
     run = shown().begin()
-    for index in range(2_000):
+    for index in range(1_000):
         run.step(f"{index}:a", 0.0)
         run.children.clear()
     run.end()
-    assert run.terminal.getvalue().count("triage") < 20
+    most = 10 * (time.monotonic() - began) + 3  # the first, its erasure, and the one that stays
+    assert run.terminal.getvalue().count("triage") <= most
 
 
 def test_several_runs_are_shown_together(shown: Any, story: Any) -> None:
@@ -272,6 +277,22 @@ async def test_flows_on_one_terminal_share_it(terminal: Any) -> None:
     assert sum("✓ left" in line for line in shown.screen) == 1
     assert sum("✓ right" in line for line in shown.screen) == 1
     assert shown.getvalue().count("\x1b[?25l") == shown.getvalue().count("\x1b[?25h")
+
+
+def test_flows_in_several_threads_share_one_tracer(terminal: Any) -> None:
+    shown, both = terminal(lines=60), threading.Barrier(4)
+
+    def meet(data: str) -> str:
+        both.wait(10)
+        return data
+
+    tracer = ConsoleTracer(stream=shown, width=80)
+    flows = [Flow(Step(f"step{number}", meet) >> Step("b", str.upper), local_tracer=tracer) for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda flow: flow.run("x"), flows))
+    assert all(result.success for result in results)
+    assert [sum(f"step{number}" in line for line in shown.screen) for number in range(4)] == [1, 1, 1, 1]
+    assert not shown.cursor_is_hidden
 
 
 async def test_a_run_whose_end_was_lost_gives_the_terminal_back(shown: Any, story: Any) -> None:

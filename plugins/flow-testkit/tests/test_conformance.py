@@ -13,7 +13,7 @@ from flow_testkit import (
     ValidatorSuite,
 )
 
-from flow import BaseStep, Flow, Pipeline, PipelineContext, RecoveryStrategy, Step, validator
+from flow import BaseStep, Flow, Pipeline, PipelineContext, RecoveryStrategy, StateBackend, Step, validator
 
 
 async def shout(text: str) -> str:
@@ -70,6 +70,17 @@ class TestMemoryState(StateBackendSuite):
 
     def make_state(self) -> str:
         return "memory://"
+
+
+class TestMemoryStateThatIsKept(StateBackendSuite):
+    """Opened anew it is the same store, so this is how a durable backend is tested."""
+
+    def make_state(self) -> StateBackend:
+        self.__dict__.setdefault("kept", self.kernel.open_state("memory://"))
+        return self.__dict__["kept"]  # type: ignore[no-any-return]
+
+    def test_there_is_a_place_for_its_files(self) -> None:
+        assert self.tmp_path.is_dir()
 
 
 class TestMemoryCache(CacheBackendSuite):

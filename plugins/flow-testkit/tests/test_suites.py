@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
-from flow_testkit.suites import _suite
+from flow_testkit.suites import _records, _suite
 
 pytest_plugins = ["pytester"]
 
@@ -40,6 +42,7 @@ CAUGHT = {
         "TestOverwrites": {"test_run_id_is_taken_once"},
         "TestDeletesByPrefix": {"test_delete_takes_one_run"},
         "TestFiltersThePage": {"test_runs_are_filtered"},
+        "TestForgetsWhenClosed": {"test_runs_survive_reopening", "test_run_is_resumed_by_another_flow"},
         "TestOldestFirst": {"test_runs_are_listed_newest_first", "test_runs_are_listed_in_pages"},
     },
     "other_kinds": {
@@ -93,3 +96,13 @@ def test_suites_catch_what_is_wrong(kind: str, pytester: pytest.Pytester, monkey
     assert sorted(set(chosen[: -len(SOUND[kind])]) - failures) == [], "not caught"
     assert sorted(failures - set(chosen)) == [], "wrongly accused"
     assert passed
+
+
+@pytest.mark.parametrize(
+    "record", [_records.run_record(), _records.step_record("0:outer/1:inner")], ids=["run", "step"]
+)
+def test_records_of_the_state_suite_leave_no_field_at_its_default(record: Any) -> None:
+    values = attrs.asdict(record, recurse=False)
+    at_default = {field.name for field in attrs.fields(type(record)) if values[field.name] == field.default}
+    # The suite itself sets the status: a new run is running.
+    assert at_default - set(_records.KEPT_BY_THE_STORE) - {"status"} == set()

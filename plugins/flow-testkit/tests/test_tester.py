@@ -33,7 +33,7 @@ def test_written_plugin_is_listed(shout: FlowTester) -> None:
 
 
 def test_table_can_be_matched(shout: FlowTester) -> None:
-    shout.run("plugins", "list").assert_success().fnmatch_lines("NAME *", "shout *flow-shout*1.5*")
+    shout.run("plugins", "list").assert_success().fnmatch_lines(["NAME *", "shout *flow-shout*1.5*"])
 
 
 def test_requirements_count(flow_tester: FlowTester) -> None:
@@ -116,7 +116,7 @@ OUTCOME = Outcome(
         ("the exit code is 2, expected 0", lambda: OUTCOME.assert_success()),
         ("the exit code is 2, expected 1", lambda: OUTCOME.assert_failed(code=1)),
         ("standard error does not contain 'good'", lambda: OUTCOME.assert_failed(code=2, error="good")),
-        ("no line matches 'one' where it is expected", lambda: OUTCOME.fnmatch_lines("t*", "one")),
+        ("no line matches 'one' where it is expected", lambda: OUTCOME.fnmatch_lines(["t*", "one"])),
         ("a traceback was printed", lambda: OUTCOME.no_traceback()),
         ("standard output is not JSON", lambda: OUTCOME.json()),
         ("the exit code is 0, expected any but 0", lambda: Outcome((), 0, "", "").assert_failed()),
@@ -134,7 +134,7 @@ def test_failed_assertion_shows_the_transcript(complaint: str, check: Any) -> No
 def test_assertions_hold_and_chain() -> None:
     outcome = Outcome((), 0, '{"a": 1}\n', "")
     assert outcome.assert_success().no_traceback().fnmatch_lines('{"a"*').json() == {"a": 1}
-    OUTCOME.assert_failed(code=2, error="error: bad").fnmatch_lines("one", "thr?e")
+    OUTCOME.assert_failed(code=2, error="error: bad").fnmatch_lines("one\nthr?e")
 
 
 def test_python_is_the_one_of_the_tests(flow_tester: FlowTester) -> None:

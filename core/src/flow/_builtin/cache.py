@@ -103,7 +103,7 @@ class _CachedStep:
             if stored is None:
                 return None
             entry = orjson.loads(stored)
-            output = self._codec.loads(entry["output"].encode(), path=scope.path)
+            output = self._codec.decode(entry["output"].encode(), entry["typed"], path=scope.path)
             changed = load_context(type(scope.context), entry["changes"].encode()) if entry["changes"] else {}
         except Exception as error:  # noqa: BLE001  a broken cache is a miss
             self._warn("cannot be read", error)
@@ -115,8 +115,9 @@ class _CachedStep:
         try:
             changed = scope.changes()
             changes = dump_context(type(scope.context), changed, path=scope.path).decode() if changed else None
-            output = self._codec.dumps(result.output, path=scope.path).decode()
-            await self._backend.set(key, orjson.dumps({"output": output, "changes": changes}), self._settings.ttl)
+            output, typed = self._codec.encode(result.output, path=scope.path)
+            entry = {"output": output.decode(), "typed": typed, "changes": changes}
+            await self._backend.set(key, orjson.dumps(entry), self._settings.ttl)
         except Exception as error:  # noqa: BLE001  a result that cannot be kept is still a result
             self._warn("cannot be written", error)
 

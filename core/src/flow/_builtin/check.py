@@ -88,7 +88,7 @@ def _type_check(what: str, declared: Any) -> Convert | None:
     validate = adapter.validate_python
 
     def check(value: Any, scope: Scope) -> Any:
-        if type(value) is exact:
+        if exact is not None and isinstance(value, exact):
             return value
         try:
             return validate(value, strict=strict)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -67,18 +67,15 @@ def leave_threads_behind(exit_code: int) -> None:
     if _threads.cache_info().currsize:
         _threads().shutdown(wait=False)
         _threads.cache_clear()
-    if _at_work():
-        timer = threading.Timer(GRACE_S, _end, [exit_code])
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith(("flow-step", "asyncio_"))]
+    if workers:
+        timer = threading.Timer(GRACE_S, _end, [exit_code, workers])
         timer.daemon = True
         timer.start()
 
 
-def _at_work() -> bool:
-    return any(thread.name.startswith(("flow-step", "asyncio_")) for thread in threading.enumerate())
-
-
-def _end(exit_code: int) -> None:
-    if _at_work():
+def _end(exit_code: int, workers: Sequence[threading.Thread]) -> None:
+    if any(thread.is_alive() for thread in workers):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):  # a pipe that nobody reads any more
                 stream.flush()

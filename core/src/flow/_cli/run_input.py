@@ -56,9 +56,9 @@ def read_values(pairs: Iterable[str], model: type[BaseModel]) -> dict[str, Any]:
             raise ConfigurationError(
                 f"--context takes key=value, got {pair!r}", hint="Such as: --context topic=history"
             )
-        field = model.model_fields.get(key)
-        declared = Any if field is None else field.annotation
-        values[key] = text if declared is not Any and is_text(declared) else _json_or_text(text)
+        declared = model.model_fields[key].annotation if key in model.model_fields else Any
+        is_open = build_adapter(declared) is None  # anything goes, so the text alone decides
+        values[key] = _json_or_text(text) if is_open or not is_text(declared) else text
     return values
 
 
@@ -105,6 +105,8 @@ def _content(text: str) -> tuple[bytes, str]:
 
 
 def _parsed(text: str, source: str, hint: str) -> Any:
+    if not text.strip():
+        raise ConfigurationError(f"{source} is empty where JSON is expected", hint=hint)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -101,7 +101,7 @@ def _import_failure(place: str, error: BaseException) -> ConfigurationError:
         where = f"{_shown(error.filename)}, line {error.lineno}, column {error.offset}"
         return ConfigurationError(f"{where}: {type(error).__name__}: {error.msg}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_the_user(frame.filename)]
-    own = f"{place}, line {frames[0].lineno}" if frames else place
+    own = f"{_shown(frames[0].filename)}, line {frames[0].lineno}" if frames else place
     deeper = ""
     if frames and frames[-1].filename != frames[0].filename:
         deeper = f" (raised in {_shown(frames[-1].filename)}, line {frames[-1].lineno})"
@@ -118,7 +118,8 @@ def _import_failure(place: str, error: BaseException) -> ConfigurationError:
 
 def _is_of_the_user(filename: str) -> bool:
     kernel = Path(__file__).parents[1]
-    return not filename.startswith("<frozen ") and kernel not in Path(filename).parents
+    importers = ("<frozen ", importlib.__file__)
+    return not filename.startswith(importers) and kernel not in Path(filename).parents
 
 
 def _shown(filename: str) -> str:

@@ -103,7 +103,7 @@ class Node:
 
     def trail(self, path: str) -> list[Node]:
         """Return the nodes on a path, from this one to its end, made on the way where they are missing."""
-        nodes = [self]
+        nodes: list[Node] = [self]
         for segment in path.split("/"):
             if segment:
                 nodes.append(nodes[-1].children.get(segment) or nodes[-1]._add(segment))

@@ -46,6 +46,11 @@ class Options:
         """True at level ``debug``."""
         return self.level == "debug"
 
+    @property
+    def shows_content(self) -> bool:
+        """True when inputs or outputs are shown; what one step returns is what the next one gets."""
+        return self.log_inputs or self.log_outputs
+
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Options:
         """Read the settings table; `SettingsError` names the key that is wrong and what may have been meant."""

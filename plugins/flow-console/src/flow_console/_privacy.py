@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 MASK = "****"
@@ -137,31 +137,53 @@ def _repr(value: Any) -> str:
 # -- content in messages -----------------------------------------------------------------------------------------------
 
 _TELLING = 8  # shorter texts are words like "yes": found everywhere, telling nothing
+_TELLING_SECRET = 4
 _PART = 16  # characters in a row that no two texts share by chance
 _MOST = 200
 _LONGEST_MESSAGE = 4_000
 _CONTENT_SEARCHED = 200_000  # characters; takes some 30 ms, once for each failure
 
 
-def texts_in(*values: Any) -> list[str]:
-    """Return the longer texts inside values: what a message might repeat. Looks at a bounded part of large values."""
+def texts_in(*values: Any, secrets_only: bool = False) -> list[str]:
+    """Return the texts inside values that a message must not repeat: the longer ones, and all that are secret.
+
+    Looks at a bounded part of large values.
+
+    >>> texts_in({"question": "What is the answer?", "password": "1234"}, secrets_only=True)
+    ['1234']
+    """
     found: list[str] = []
-    waiting, seen = [*reversed(values)], 0
+    waiting, seen = [(value, False) for value in reversed(values)], 0
     while waiting and seen < 10 * _MOST and len(found) < _MOST:
-        value = waiting.pop()
+        value, secret = waiting.pop()
         seen += 1
+        if type(value).__name__ in _SECRET_TYPES:
+            value, secret = _revealed(value), True
         if isinstance(value, bytes):
-            value = value[:10_000].decode("utf-8", "replace")
+            value = value[:_CONTENT_SEARCHED].decode("utf-8", "replace")
         if isinstance(value, str):
-            if len(value) >= _TELLING:
+            if len(value) >= (_TELLING_SECRET if secret else _TELLING) and (secret or not secrets_only):
                 found.append(value)
-        elif isinstance(value, Mapping):
-            waiting += list(value.values())[:_MOST]
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            waiting += list(value)[:_MOST]
-        elif (fields := _fields(value)) is not None:
-            waiting += fields.values()
+        else:
+            waiting += [(inner, secret or is_secret_name(name)) for name, inner in islice(_inside(value), _MOST)]
     return found
+
+
+def _revealed(value: Any) -> Any:
+    try:
+        return value.get_secret_value()
+    except AttributeError:  # a type of that name that is not Pydantic's
+        return None
+
+
+def _inside(value: Any) -> Iterator[tuple[object, Any]]:
+    """Yield what is inside a value, with its name where it has one."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((None, item) for item in value)
+    elif (fields := _fields(value)) is not None:
+        yield from fields.items()
 
 
 def withhold(message: str, contents: Iterable[str]) -> str:
@@ -185,9 +207,9 @@ def withhold(message: str, contents: Iterable[str]) -> str:
     return mask(_without(message, repeated))
 
 
-def _mark(repeated: bytearray, message: str, content: str, index: Mapping[str, list[int]]) -> None:
+def _mark(repeated: bytearray, message: str, content: str, index: dict[str, list[int]]) -> None:
     """Mark what `message` shares with `content`: all of a short text, every longer part of a long one."""
-    if _TELLING <= len(content) < _PART:
+    if 0 < len(content) < _PART:
         start = message.find(content)
         while start >= 0:
             repeated[start : start + len(content)] = b"\1" * len(content)

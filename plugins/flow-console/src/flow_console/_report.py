@@ -129,12 +129,13 @@ def _hint(error: BaseException | None) -> str | None:
 # -- what a message may say --------------------------------------------------------------------------------------------
 
 
-def safe_for(result: RunResult[Any], *inputs: Any) -> Safe:
-    """Return a function that takes the content of this run out of messages, as far as it is known."""
+def safe_for(result: RunResult[Any], data: Any = None, *, secrets_only: bool = False) -> Safe:
+    """Return a function that takes the content of this run, or its secrets, out of messages; `data` is its input."""
     failed = [step.output for step in result.walk() if not step.success]
     context = result.final_pipeline_context
     prompt = context.initial_prompt if context is not None and "initial_prompt" in type(context).model_fields else None
-    contents = texts_in(*inputs, prompt, *failed, *(step.output for step in result.walk()))
+    outputs = (step.output for step in result.walk())
+    contents = texts_in(data, prompt, *failed, *outputs, secrets_only=secrets_only)
     return lambda message: withhold(message, contents)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import IO, Protocol, TextIO, cast
@@ -109,6 +110,7 @@ class Screen:
         self._live: Live | None = None
         self._tick: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
         self._drawn_at = 0.0
+        self._drawing = threading.RLock()
 
     def print(self, *renderables: RenderableType) -> None:
         """Print what is to stay: above the live region on a terminal."""
@@ -119,21 +121,25 @@ class Screen:
 
     def join(self, painter: Painter) -> None:
         """Draw for `painter` too, until it leaves."""
-        if painter not in self._painters:
+        with _registry:
             self._painters.append(painter)
-        if self.is_live and self._live is None:
-            self._start()
+            if self.is_live:
+                _LIVE[id(self._stream.target)] = self
 
     def leave(self, painter: Painter) -> None:
         """Draw no longer for `painter`; the live region goes away with the last one."""
-        if painter in self._painters:
-            self._painters.remove(painter)
-        if not self._painters:
+        with _registry:
+            if painter in self._painters:
+                self._painters.remove(painter)
+            alone = not self._painters
+            if alone:
+                _LIVE.pop(id(self._stream.target), None)
+        if alone:
             self.close()
 
     def update(self) -> None:
         """Draw anew if the last picture is old enough, and see to it that the picture moves on without events."""
-        if self._live is None or self._stream.dead:
+        if not self.is_live or not self._painters or self._stream.dead:
             return
         if time.monotonic() - self._drawn_at >= _INTERVAL_S:
             self._draw()
@@ -145,17 +151,16 @@ class Screen:
         if self._tick is not None:
             self._tick[1].cancel()
             self._tick = None
-        live, self._live = self._live, None
-        if live is not None:
-            _LIVE.pop(id(self._stream.target), None)
-            atexit.unregister(self.close)
-            live.update(Group(), refresh=True)
-            live.stop()
+        with self._drawing:
+            live, self._live = self._live, None
+            if live is not None:
+                atexit.unregister(self.close)
+                live.stop()  # erases the last picture
 
-    def _start(self) -> None:
+    def _begin(self, picture: RenderableType) -> Live:
         shares_stdout = self._stream.target in (sys.stdout, sys.stderr) and sys.stdout.isatty()
-        self._live = Live(
-            Group(),
+        live = Live(
+            picture,
             console=self._console,
             auto_refresh=False,  # drawn from the event loop: a thread would read trees that are being changed
             transient=True,
@@ -163,16 +168,20 @@ class Screen:
             redirect_stderr=self._stream.target is sys.stderr,
             vertical_overflow="crop",
         )
-        _LIVE[id(self._stream.target)] = self
         atexit.register(self.close)  # gives the cursor back when the program ends in the middle of a run
-        self._live.start()
+        live.start(refresh=True)
+        return live
 
     def _draw(self) -> None:
-        if self._live is None:
-            return
-        self._drawn_at = time.monotonic()
-        room = max(1, (self._console.size.height - 1) // max(1, len(self._painters)))
-        self._live.update(Group(*(painter.frame(room) for painter in self._painters)), refresh=True)
+        with self._drawing:
+            self._drawn_at = time.monotonic()
+            painters = list(self._painters)
+            room = max(1, (self._console.size.height - 1) // max(1, len(painters)))
+            picture = Group(*(painter.frame(room) for painter in painters))
+            if self._live is not None:
+                self._live.update(picture, refresh=True)
+            elif painters:
+                self._live = self._begin(picture)
 
     def _schedule(self) -> None:
         try:
@@ -189,7 +198,9 @@ class Screen:
 
 
 _LIVE: dict[int, Screen] = {}
-"""The screens with a live region, by the identity of their stream: two on one terminal would draw over each other."""
+"""The terminals that are drawn on, by the identity of their stream: two screens on one would draw over each other."""
+
+_registry = threading.Lock()
 
 
 def screen_on(stream: IO[str] | None, *, colorized: bool | None, width: int | None) -> Screen:

@@ -18,7 +18,6 @@ from flow_console._format import count
 from flow_console._lines import Lines
 from flow_console._options import Options
 from flow_console._paint import Frame
-from flow_console._privacy import mask
 from flow_console._report import Ending, Report, Safe, draw, reasons_of, report_of, safe_for
 from flow_console._rows import Row, layout, row_of
 from flow_console._screen import Screen, screen_on
@@ -95,7 +94,8 @@ class ConsoleTracer(Tracer):
         try:
             with self._lock:
                 screen, printed = self._take(event)
-            if self.is_idle():
+                idle = not self._views
+            if idle:
                 self._leave()
             screen.print(*printed)
             screen.update()
@@ -160,10 +160,13 @@ class ConsoleTracer(Tracer):
 
     def _open(self) -> Screen:
         if self._screen is None:
-            self._screen = screen_on(self._stream, colorized=self._options.colorized, width=self._width)
+            self._screen = self._on_stream()
             self._lines = Lines(self._options, everything=not self._screen.is_live)
             self._screen.join(self)
         return self._screen
+
+    def _on_stream(self) -> Screen:
+        return screen_on(self._stream, colorized=self._options.colorized, width=self._width)
 
     def _begin(self, event: Event) -> RunView:
         if self._batch is None or not (self._views or self._batch.goes_on_at(event.at)):
@@ -183,7 +186,7 @@ class ConsoleTracer(Tracer):
         facts = self._facts.pop(event.run_id, view.facts)
         batch.end(result, event.at)
         if self._is_detailed(view) or batch.lists(result.success):
-            safe = self._safe(view, result)
+            safe = safe_for(result, view.input, secrets_only=self._options.shows_content)
             report = report_of(result, safe, resumable=facts.stored)
             yield from self._ending(view, result, report, safe, screen, event.at)
         if self._views or (batch.overlapping and self._sum_up_later(batch)):
@@ -208,10 +211,8 @@ class ConsoleTracer(Tracer):
             if self._batch is not batch or self._views:
                 return
             self._batch = None
-            screen = self._open()
         atexit.unregister(self._sum_up)
-        self._leave()
-        screen.print(batch.report())
+        self._on_stream().print(batch.report())
 
     def _ending(
         self, view: RunView, result: RunResult[Any], report: Report, safe: Safe, screen: Screen, at: float
@@ -222,11 +223,6 @@ class ConsoleTracer(Tracer):
             yield draw(result, reasons_of(result.walk(), safe, view.reasons), report)
         else:
             yield Ending(report.among_others(result.pipeline, result.run_id))
-
-    def _safe(self, view: RunView, result: RunResult[Any]) -> Safe:
-        if self._options.log_inputs and self._options.log_outputs:
-            return mask
-        return safe_for(result, view.input)
 
     # -- tidying up ----------------------------------------------------------------------------------------------------
 

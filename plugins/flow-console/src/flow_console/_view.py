@@ -76,10 +76,6 @@ class RunView:
         node.finish(result, reason)
 
     def safe(self, message: str, path: str, output: Any = None) -> str:
-        """Return a message of the step at `path` without the input and output it repeats, unless they may be shown."""
-        contents: list[str] = []
-        if not self._options.log_inputs:
-            contents += texts_in(self._inputs.get(path), self.input)
-        if not self._options.log_outputs:
-            contents += texts_in(output)
-        return withhold(message, contents)
+        """Return a message of the step at `path` without the input and output it repeats, if they may not be shown."""
+        values = (self._inputs.get(path), self.input, output)
+        return withhold(message, texts_in(*values, secrets_only=self._options.shows_content))

@@ -11,6 +11,7 @@ from flow import Binder, Execute, FlowError, Scope, StepFailed, StepResult, bind
 from ._map import MapOver
 from ._mapping import bind_map
 from ._parallel import ROUTER, Parallel
+from ._merging import bind_merge
 from ._workers import Stop, run_bounded
 
 
@@ -25,6 +26,7 @@ def flow_bind_step(step: Any, binder: Binder) -> Execute | None:
 def _bind_parallel(step: Parallel[Any, Any], binder: Binder) -> Execute:
     executes = {label: binder.bind(pipeline) for label, pipeline in step.branches.items()}
     route = None if step.router is None else binder.bind(step.router, ROUTER)
+    merge = bind_merge(step.merge)
     join = None if step.join is None else bind_callable(step.join, what="join function")
 
     async def run(data: Any, scope: Scope) -> StepResult:
@@ -45,7 +47,7 @@ def _bind_parallel(step: Parallel[Any, Any], binder: Binder) -> Execute:
             return _failed(step, results, failed, metadata)
         output: Any = {label: _slot(label, results[label]) for label in labels}
         try:
-            scope.merge({label: scopes[label] for label in labels if results[label].success}, step.merge)
+            scope.merge({label: scopes[label] for label in labels if results[label].success}, merge)
             if join is not None:
                 output = await join(output, scope.context)
         except FlowError as error:  # a conflict, or the join function, which says so

@@ -21,6 +21,7 @@ from typing import Any
 from flow import Binder, Execute, FlowError, PauseSignal, Scope, StepFailed, StepResult, bind_callable
 
 from ._map import MapOver
+from ._merging import bind_merge
 from ._workers import Stop, run_bounded
 
 _AHEAD = 4  # how many times the concurrency a fold lets fast items run ahead of a slow one
@@ -100,7 +101,7 @@ class _Collected:
                 feedback += f" (failed items: {', '.join(map(str, failed[:20]))}{', …' if len(failed) > 20 else ''})"
             return StepResult.failed(self.step, feedback, first.error, metadata=metadata)
         try:
-            scope.merge({str(index): self.touched[index] for index in sorted(self.touched)}, self.step.merge)
+            scope.merge({str(index): self.touched[index] for index in sorted(self.touched)}, bind_merge(self.step.merge))
         except FlowError as error:
             return StepResult.failed(self.step, str(error), error, metadata=metadata)
         return StepResult.ok(self.step, self.output(), metadata=metadata)

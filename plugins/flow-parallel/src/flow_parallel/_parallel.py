@@ -107,13 +107,15 @@ def parallel(
 ) -> Parallel[Any, Any]:
     """Make a step that runs `branches` side by side on the same input.
 
-    :param router: an agent, or a step, that gets the input and returns the names of the branches to run.
+    :param router: an agent, step or pipeline that gets the input and returns the names of the branches to run.
     :param join: ``join(outputs)``, or ``join(outputs, context)``; sync or async.
     :param settings: settings every step has, such as ``retries=2``.
 
     Metadata: ``executed_branches``, ``failed_branches``, and with a router ``selected_branches``.
     """
-    if router is not None and not isinstance(router, BaseStep):
+    if isinstance(router, Pipeline):
+        router = router.as_step(ROUTER)
+    elif router is not None and not isinstance(router, BaseStep):
         router = Step(ROUTER, router)
     return Parallel(
         name=name,

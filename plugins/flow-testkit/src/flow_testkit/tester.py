@@ -54,11 +54,11 @@ class Outcome:
         self._require(fits, f"the exit code is {self.exit_code}, expected {expected}")
         return self._require(error in self.stderr, f"standard error does not contain {error!r}")
 
-    def fnmatch_lines(self, *patterns: str) -> Self:
+    def fnmatch_lines(self, patterns: str | Sequence[str]) -> Self:
         """Fail unless standard output has lines that match `patterns` (``*``, ``?``) in this order, others between."""
         __tracebackhide__ = True
         lines = iter(self.stdout.splitlines())
-        for pattern in patterns:
+        for pattern in patterns.splitlines() if isinstance(patterns, str) else patterns:
             found = any(fnmatch.fnmatchcase(line.rstrip(), pattern) for line in lines)
             self._require(found, f"no line matches {pattern!r} where it is expected")
         return self

@@ -225,3 +225,7 @@ class OldestFirst(Sound):
 
 class TestOldestFirst(Subject):
     mutant = OldestFirst
+
+
+class TestForgetsWhenClosed(Subject):
+    survives_reopen = True

@@ -9,7 +9,7 @@ import attrs
 from flow import RunRecord, StepRecord, Usage
 
 # What a store keeps up to date by itself.
-_KEPT_BY_THE_STORE: dict[str, Any] = {"updated_at": 0.0, "owner": None, "epoch": 0, "lease_until": 0.0}
+KEPT_BY_THE_STORE: dict[str, Any] = {"updated_at": 0.0, "owner": None, "epoch": 0, "lease_until": 0.0}
 
 HOSTILE = ("ünïcødé 🜁 \u2028", "'; DROP TABLE runs; --", 'quo"ted\\', "per%cent_under", "new\nline\ttab", " padded ")
 
@@ -44,6 +44,7 @@ def step_record(path: str, **fields: Any) -> StepRecord:
         "kind": "step",
         "status": "completed",
         "output": f'"output of {path}"'.encode(),
+        "typed": False,
         "changes": b'{"topic": "y"}',
         "metadata": b'{"validation_passed": true}',
         "usage": Usage(0.25, 1, 2, 1),
@@ -58,4 +59,4 @@ def step_record(path: str, **fields: Any) -> StepRecord:
 
 def comparable(run: RunRecord | None) -> RunRecord | None:
     """Return the record without what a store changes by itself."""
-    return None if run is None else attrs.evolve(run, **_KEPT_BY_THE_STORE)
+    return None if run is None else attrs.evolve(run, **KEPT_BY_THE_STORE)
