@@ -76,19 +76,18 @@ def test_generated_package_passes_its_own_tests(kind: str, package: Path, enviro
     assert int(passed[1]) >= 5
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [
-        ("ruff", ["check", "--isolated", "--no-cache", "--select", "E,F,W,I,UP,B,D1"]),
+        ("ruff", ["check", "--isolated", "--no-cache", "--select", "E4,E7,E9,F,W,I,UP,B,RUF,D100,D101,D102,D103"]),
         ("ruff", ["format", "--isolated", "--no-cache", "--check"]),
         ("mypy", ["--strict", "--cache-dir", os.devnull]),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
+    ids=["lint", "format", "types"],
 )
-def test_generated_code_is_clean(kind: str, tool: str, arguments: list[str], package: Path) -> None:
+def test_generated_code_is_clean(tool: str, arguments: list[str], package: Path) -> None:
     if find_spec(tool) is None:
         pytest.skip(f"{tool} is not installed")
-    written = new(NAME, kind, package)
-    done = run([sys.executable, "-m", tool, *arguments, "src"], written)
+    sources = [str(new(f"{NAME}-{kind}", kind, package) / "src") for kind in KINDS]
+    done = run([sys.executable, "-m", tool, *arguments, *sources], package)
     assert done.returncode == 0, done.stdout + done.stderr

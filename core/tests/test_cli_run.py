@@ -686,6 +686,7 @@ def test_progress_is_shown_once_and_to_a_terminal(
     done = cli("run", "app.py", *arguments)
     assert done.code == 0
     assert done.err.count("saw run.started") == int(shown)
+    assert ("completed in" in done.err) is not (shown or bool({"--quiet", "--json"} & {*arguments}))
 
 
 # -- pauses and stored runs

@@ -223,6 +223,21 @@ async def test_a_pause_inside_a_sub_workflow_pauses_the_whole_run(asking: Kernel
     assert (await flow.resume_async("r", answers={"0:sub/1:ask": "fine"})).output == "FINE"
 
 
+async def test_pauses_inside_a_task_group_pause_the_run() -> None:
+    import asyncio
+
+    async def ask(question: str) -> None:
+        raise PauseSignal(question)
+
+    async def both(_: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask("one?"))
+            group.create_task(ask("two?"))
+
+    result = await Flow(Step("both", both, retries=3)).run_async(1)
+    assert (result.status, sorted(item.message for item in result.pending)) == ("paused", ["one?", "two?"])
+
+
 async def test_an_answer_for_something_else_is_refused(asking: Kernel) -> None:
     flow = Flow(Ask(name="ask"), kernel=asking, state="memory://")
     await flow.run_async("x", run_id="r")

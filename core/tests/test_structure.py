@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 
@@ -114,3 +115,24 @@ def test_neither_addresses_nor_secrets_are_in_the_structure() -> None:
     text = orjson.dumps(structure(Pipeline([Step("a", Client())]))).decode()
     assert "canary" not in text
     assert " at 0x" not in text
+
+
+def test_state_of_attrs_agents_does_not_count_and_their_secrets_are_not_told() -> None:
+    @attrs.define
+    class Agent:
+        api_key: str
+        calls: int = 0
+
+        async def run(self, data: Any) -> Any:
+            self.calls += 1
+            return data
+
+    agent = Agent("sk-canary")
+    pipeline = Pipeline(
+        [Step("a", agent, api_key="sk-canary", prompt="canary " * 50, policies=[RecoveryStrategy(name="s")])]
+    )
+    before = pipeline.fingerprint
+    agent.calls += 1
+    assert pipeline.fingerprint == before
+    assert "canary" not in orjson.dumps(structure(pipeline)).decode()
+    assert Pipeline([pipeline[0].evolve(prompt="other " * 50)]).fingerprint != before

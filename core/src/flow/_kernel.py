@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from ._protocols import CacheBackend, Engine, Execute, Layer, StateBackend, Trac
 from ._results import StepResult
 from ._run import Scope
 from ._settings import Settings
-from .errors import CheckFailed, ConfigurationError, FallbackLoop, FlowError, PauseSignal, StateError
+from .errors import CheckFailed, ConfigurationError, ControlSignal, FallbackLoop, FlowError, PauseSignal, StateError
 
 if TYPE_CHECKING:
     from ._step import BaseStep
@@ -88,6 +88,8 @@ class Kernel:
     :param only: names of the distributions or plugins that may be seen beside the kernel's own; ``None`` for all.
     :param plugins: modules with hook implementations to use although no distribution declares them.
 
+    Raises `PluginError` when nothing is called what `only` names.
+
     >>> from flow import Step
     >>> callable(Kernel().bind(Step("upper", str.upper)))
     True
@@ -97,7 +99,10 @@ class Kernel:
         self, settings: Settings | None = None, *, only: Iterable[str] | None = None, plugins: Iterable[object] = ()
     ) -> None:
         self.settings = Settings.load() if settings is None else settings
-        self.plugins = Plugins(self.settings, only=None if only is None else list(only), modules=plugins)
+        visible = None if only is None else list(only)
+        self.plugins = Plugins(self.settings, only=visible, modules=plugins)
+        for name in visible or ():
+            self.plugins.catalogue.named(name)  # a name that nothing answers to is a mistake, not an empty kernel
         self.plugins.load_policies()
         self._engines: dict[str, Engine] = {}
 
@@ -221,9 +226,10 @@ def _in_scope(step: BaseStep[Any, Any], segment: str, execute: Execute) -> Execu
             raise  # what happened cannot be recorded, so nothing further may run
         except Exception as error:  # noqa: BLE001  an agent may raise anything; it becomes the step's failure
             result = failed_result(step, error, attempts=own.attempt)
-        except BaseException as signal:
+        except BaseException as raised:  # noqa: BLE001  signals and cancellation, which go on below
+            signal = _signal_of(raised)
             await _interrupted(step, scope, own, started, signal)
-            raise
+            raise signal from None
         result.latency_s = _clock() - started
         result.path = path
         if own._items is not None and not result.children:
@@ -242,6 +248,24 @@ def _in_scope(step: BaseStep[Any, Any], segment: str, execute: Execute) -> Execu
         return result
 
     return run_step
+
+
+def _signal_of(raised: BaseException) -> BaseException:
+    """Return what `raised` means: a task group wraps the signals of its tasks, which go on as themselves."""
+    if not isinstance(raised, BaseExceptionGroup):
+        return raised
+    signals = list(_leaves(raised))
+    pauses = [signal for signal in signals if isinstance(signal, PauseSignal)]
+    other = next((s for s in signals if isinstance(s, ControlSignal) and not isinstance(s, PauseSignal)), None)
+    return other or (PauseSignal.join(pauses) if pauses else raised)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _interrupted(

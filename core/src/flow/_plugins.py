@@ -63,6 +63,8 @@ class _Manager(pluggy.PluginManager):
         self.add_hookspecs(hookspecs)
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        if not name.startswith("flow_"):  # pluggy asks for every attribute of a module: 3 ms a kernel without this
+            return None
         options = super().parse_hookimpl_opts(plugin, name)
         if options is not None and any(plugin is default for default in self.defaults):
             return {**options, "trylast": True}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -17,6 +18,10 @@ from ._pipeline import Pipeline
 from ._step import BaseStep
 
 _NOT_STRUCTURE = frozenset({"name", "metadata"})
+# Fields of every step that hold values flow and its plugins define; what else a step holds may be an agent.
+_VALUES = frozenset(field.name for field in attrs.fields(BaseStep))
+_SECRET = re.compile("secret|token|passw|key|auth|credential", re.IGNORECASE)
+_LONGEST_TEXT = 80
 
 
 def digest(data: bytes) -> str:
@@ -35,7 +40,7 @@ def structure(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> dict[str, Any]:
         for field in attrs.fields(type(item)):
             value = item.__getattribute__(field.name)
             if field.name not in _NOT_STRUCTURE and not _is_default(field, value) and not _holds(value, inside):
-                config[field.name] = describe(value)
+                config[field.name] = describe(value) if field.name in _VALUES else _outline(value)
     return {
         "name": item.name,
         "kind": item.kind,
@@ -50,32 +55,48 @@ def fingerprint(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> str:
 
 
 def describe(value: Any) -> Any:
-    """Turn a field's value into plain data that is the same in every process."""
+    """Turn a value into plain data that is the same in every process: attrs and Pydantic values by their fields."""
+    if attrs.has(type(value)) and not isinstance(value, (BaseStep, Pipeline)):
+        fields = [field for field in attrs.fields(type(value)) if field.repr]
+        told = {field.name: _told(field.name, value.__getattribute__(field.name), describe) for field in fields}
+        return {"type": _qualified(type(value)), **told}
+    if isinstance(value, BaseModel):
+        told = value.model_dump(mode="json", fallback=lambda item: _qualified(type(item)))
+        return {"type": _qualified(type(value)), **told}
+    return _outline(value, describe)
+
+
+def _outline(value: Any, inner: Callable[[Any], Any] | None = None) -> Any:
+    """Describe plain values, functions and types; of any other object, such as an agent, only the type.
+
+    An agent's fields change while it works, and may hold a secret or a prompt.
+    """
+    inner = inner or _outline
     if isinstance(value, enum.Enum):
-        return describe(value.value)
+        return inner(value.value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (BaseStep, Pipeline)):
         return structure(value)
     if isinstance(value, Mapping):
-        return {str(describe(key)): describe(item) for key, item in value.items()}
+        return {str(_outline(key)): _told(str(key), item, inner) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
+        return [inner(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((describe(item) for item in value), key=repr)
+        return sorted((inner(item) for item in value), key=repr)
     if isinstance(value, functools.partial):
-        return [describe(value.func), describe(value.args), describe(value.keywords)]
+        bound = _outline([value.args, value.keywords])
+        return [_outline(value.func), digest(orjson.dumps(bound, option=orjson.OPT_SORT_KEYS))]
     if isinstance(value, type) or inspect.isroutine(value):
         return _qualified(value)
-    if attrs.has(type(value)):
-        fields = {field.name: describe(value.__getattribute__(field.name)) for field in attrs.fields(type(value))}
-        return {"type": _qualified(type(value)), **fields}
-    if isinstance(value, BaseModel):
-        return {
-            "type": _qualified(type(value)),
-            **value.model_dump(mode="json", fallback=lambda v: _qualified(type(v))),
-        }
-    return _qualified(type(value))  # never its repr: that may hold an address or a secret
+    return _qualified(type(value))
+
+
+def _told(name: str, value: Any, inner: Callable[[Any], Any]) -> Any:
+    """Describe a named value; of secrets and of long texts, such as prompts, only the hash."""
+    if isinstance(value, str) and (len(value) > _LONGEST_TEXT or _SECRET.search(name)):
+        return f"blake3:{digest(value.encode())}"
+    return inner(value)
 
 
 def _qualified(item: Any) -> str:

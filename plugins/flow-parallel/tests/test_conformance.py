@@ -68,9 +68,9 @@ def append(outputs: list[Any], output: Any) -> list[Any]:
 
 
 class TestMapReduce(StepTypeSuite):
-    sample_input = ["a", "b"]
-    nested_input = [["a"], ["b"]]
-    expected_output = ["A", "B"]
+    sample_input = ["sample"]
+    nested_input = [["sample"]]
+    expected_output = ["SAMPLE"]
     has_children = True
 
     def make_step(self) -> BaseStep[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 import typer
 
 if TYPE_CHECKING:
@@ -68,15 +69,18 @@ def run(
     session = Session(stream=stream, as_json=as_json, quiet=quiet)
     with session.own_stdout():
         flow = load_flow(target)
+    tracers, watched = _tracers(flow, trace or [], live=session.wants_progress)
     changes = {"state": state, "cache": cache, "usage_limits": _limits(flow, limit_cost, limit_tokens)}
     flow = flow.evolve(
-        tracers=_tracers(flow, trace or [], live=session.wants_progress),
+        tracers=tracers,
         local_tracer=None,  # one of those
         **{name: value for name, value in changes.items() if value is not None},
     )
     values = read_values(context or [], flow.context_model)
     data = read_input(input, flow.pipeline, as_json=json_input)
-    session.run(flow, data, run_id=run_id or new_id(), deadline=deadline, initial_context=values)
+    attrs.evolve(session, watched=watched).run(
+        flow, data, run_id=run_id or new_id(), deadline=deadline, initial_context=values
+    )
 
 
 def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
@@ -87,14 +91,17 @@ def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> Usa
     return (flow.usage_limits or UsageLimits()).model_copy(update=changes) if changes else None
 
 
-def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> list[str | Tracer]:
-    """Return the tracers of the flow, those that were asked for, and live progress if somebody watches."""
+def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> tuple[list[str | Tracer], bool]:
+    """Return the tracers of the flow, those asked for, and live progress if wanted; and whether the console's is on."""
     from flow._discovery import PluginKind
 
     tracers = [*flow._tracers, *(name for name in dict.fromkeys(names) if name not in flow._tracers)]
     active = [*tracers, *flow.kernel.settings.tracers]
-    # A tracer that the app made itself, or the default one, may well be the console's: two would share one screen.
-    shown = any(tracer in ("console", "default") or not isinstance(tracer, str) for tracer in active)
-    if live and not shown and flow.kernel.plugins.find(PluginKind.TRACERS, "console") is not None:
-        tracers.append("console")
-    return tracers
+    if flow.kernel.plugins.find(PluginKind.TRACERS, "console") is None:
+        return tracers, False
+    if "console" in active or "default" in active:
+        return tracers, True
+    # A tracer that the app made itself may well be the console's: two would share one screen.
+    if live and all(isinstance(tracer, str) for tracer in active):
+        return [*tracers, "console"], True
+    return tracers, False

@@ -22,11 +22,15 @@ from flow.errors import FlowError
 
 @attrs.frozen(kw_only=True)
 class Session:
-    """How a run is shown: chunks as they come, one JSON object, or the output and a line about the run."""
+    """How a run is shown: chunks as they come, one JSON object, or the output and a line about the run.
+
+    :param watched: a tracer that ends with such a line itself is on.
+    """
 
     stream: bool = False
     as_json: bool = False
     quiet: bool = False
+    watched: bool = False
 
     @property
     def wants_progress(self) -> bool:
@@ -74,7 +78,7 @@ class Session:
             report.print_output(result.output, streamed)
         if result.status is RunStatus.PAUSED:
             report.print_questions(result, resume)
-        if not (self.quiet or self.as_json):
+        if not (self.quiet or self.as_json or self.watched):
             typer.echo(report.summary(result), err=True)
         if not result.success and result.status is not RunStatus.PAUSED:
             raise report.failure_of(result, resume)
