@@ -230,6 +230,11 @@ def test_limits_end_the_run(app: Any, cli: Any, arguments: list[str], message: s
     assert cli("run", "app.py", "--run-id", "r", "-q", *arguments) == Done(1, "", message)
 
 
+def test_run_that_a_step_cancels_is_not_completed(app: Any, cli: Any) -> None:
+    app("@step\nasync def stop(data): raise CancelSignal('nothing to do')")
+    assert cli("run", "app.py", "-q") == Done(1, "", "error: cancelled: nothing to do\n")
+
+
 def test_limits_are_added_to_those_of_the_flow(app: Any, cli: Any) -> None:
     app("""
         @step

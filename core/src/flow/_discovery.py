@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from flow._packages import CORE, Package, canonical
-from flow._settings import Settings, did_you_mean, read_toml
-from flow.errors import ConfigurationError, PluginError
+from ._packages import CORE, Package, canonical
+from ._settings import Settings, did_you_mean, read_toml
+from .errors import ConfigurationError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from flow._settings import did_you_mean
+from ._settings import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -27,7 +27,7 @@ _IMPORT = re.compile(r"^(?:import|from) +(\w+)", re.MULTILINE)
 @functools.cache
 def hook_arguments() -> Mapping[str, tuple[str, ...]]:
     """Return the arguments of every hook by its name, in the order of ``flow.hookspecs``."""
-    from flow import hookspecs  # here, because it imports pluggy
+    from . import hookspecs  # here, because it imports pluggy
 
     functions = {name: item for name, item in vars(hookspecs).items() if name.startswith("flow_")}
     return {name: tuple(inspect.signature(function).parameters) for name, function in functions.items()}

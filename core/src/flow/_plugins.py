@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pluggy
 
-from flow import hookspecs
-from flow._discovery import Catalogue, Contribution, PluginKind, PluginState, PluginStatus, Verdict
-from flow._plugin_check import Examination, Source, examine, hook_arguments, locate, read_source
-from flow._plugin_memory import FailureMemory
-from flow._settings import FlowWarning, Settings, did_you_mean
-from flow.errors import ConfigurationError, PluginError
+from . import hookspecs
+from ._discovery import Catalogue, Contribution, PluginKind, PluginState, PluginStatus, Verdict
+from ._plugin_check import Examination, Source, examine, hook_arguments, locate, read_source
+from ._plugin_memory import FailureMemory
+from ._settings import FlowWarning, Settings, did_you_mean
+from .errors import ConfigurationError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from flow.errors import SettingsError
+from .errors import SettingsError
 
 _TEXT, _NAMES, _FLAG = "a string", "a list of strings", "true or false"
 _KEYS = {

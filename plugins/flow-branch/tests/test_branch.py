@@ -85,7 +85,9 @@ def named(*names: str) -> dict[Any, BaseStep[Any, Any]]:
 async def test_keys_may_be_text_booleans_numbers_and_enum_members(
     flow: MakeFlow, key: Any, recorded: Any, path: str
 ) -> None:
-    result = await flow(branch_on("route", always(key), {"never": Step("no", broken), key: Step("it", increment)})).run_async(1)
+    result = await flow(
+        branch_on("route", always(key), {"never": Step("no", broken), key: Step("it", increment)})
+    ).run_async(1)
     assert result.output == 2
     assert result.step_history[0].metadata == {"executed_branch_key": recorded}
     assert [child.path for child in result.step_history[0].children] == [path]
@@ -389,7 +391,9 @@ def test_types_are_those_of_the_branches(branches: dict[Any, Any], default: Any,
 
 
 def test_validation_finds_a_step_that_does_not_fit_a_branch() -> None:
-    pipeline = branch_on("route", always("a"), {"a": Step("a", increment), "b": Step("b", says)}) >> Step("inc", increment)
+    pipeline = branch_on("route", always("a"), {"a": Step("a", increment), "b": Step("b", says)}) >> Step(
+        "inc", increment
+    )
     assert [finding.message for finding in pipeline.validate_graph().findings] == [
         "step 'inc' takes int, but step 'route' returns int | str"
     ]

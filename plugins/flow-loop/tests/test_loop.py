@@ -167,7 +167,11 @@ async def test_an_exhausted_loop_fails_and_the_next_step_does_not_run(flow: Make
     mapped: list[int] = []
     after = StubAgent([0])
     step = loop_until(
-        "count", Step("inc", increment), never, max_loops=2, iteration_input_mapper=lambda o, c, i: mapped.append(i) or o
+        "count",
+        Step("inc", increment),
+        never,
+        max_loops=2,
+        iteration_input_mapper=lambda o, c, i: mapped.append(i) or o,
     )
     result = await flow(step >> Step("after", after)).run_async(0)
     own = result.step_history[0]

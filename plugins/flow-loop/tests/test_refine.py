@@ -97,7 +97,9 @@ async def test_generator_and_critic_may_be_pipelines_and_refinements(flow: MakeF
 
     inner = refine_until("inner", Step("unpack", unpack), Step("content", StubAgent([{"is_complete": True}] * 9)))
     outer = refine_until(
-        "outer", Step("take", unpack) >> inner.evolve(generator=Step("add", _add)), Step("id", _same) >> Step("c", past_two)
+        "outer",
+        Step("take", unpack) >> inner.evolve(generator=Step("add", _add)),
+        Step("id", _same) >> Step("c", past_two),
     )
     result = await flow(outer).run_async(1)
     assert (result.output, result.step_history[0].metadata["iterations"]) == (2, 1)

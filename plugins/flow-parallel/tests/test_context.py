@@ -47,8 +47,8 @@ class Shared(PipelineContext):
     best: Annotated[int, max] = 0
     nested: dict[str, Any] = {}
     plain: list[str] = []
-    big: Shelf = Shelf("big")
-    small: Shelf = Shelf("small")
+    big: Shelf | None = None
+    small: Shelf | None = None
 
 
 def writing(**values: Any) -> Step[Any, Any]:
@@ -142,14 +142,18 @@ async def test_what_the_router_wrote_is_seen_by_the_branches_and_kept(context_af
 # -- cheap
 
 
+def shelves() -> dict[str, Shelf]:
+    return {"big": Shelf("big"), "small": Shelf("small")}
+
+
 async def test_a_branch_copies_only_what_it_touches(flow: MakeFlow) -> None:
     Shelf.copies.clear()
 
-    async def touch(data: Any, *, context: Shared) -> str:
-        return context.small.name
+    async def touch(data: Any, *, context: Shared) -> bool:
+        return context.small is None
 
     step = parallel("fan", {f"b{i}": Step("touch", touch) for i in range(100)}, max_concurrency=100)
-    assert (await flow(step, context_model=Shared).run_async(0)).success
+    assert (await flow(step, context_model=Shared).run_async(0, initial_context=shelves())).success
     assert Shelf.copies == {"small": 100}
 
 
@@ -164,7 +168,9 @@ async def test_an_item_copies_only_what_it_touches_and_nothing_when_it_names_no_
         return n
 
     body = Step("alone", leave_alone) >> Step("touch", touch)
-    result = await flow(map_over("each", body), context_model=Shared).run_async(list(range(50)))
+    result = await flow(map_over("each", body), context_model=Shared).run_async(
+        list(range(50)), initial_context=shelves()
+    )
     assert (result.final_pipeline_context.total, Shelf.copies) == (sum(range(50)), {})
 
 
@@ -176,7 +182,9 @@ async def test_branches_that_change_different_fields_do_not_conflict(context_aft
     assert (context.a, context.b, context.n) == ("1", "2", 3)
 
 
-async def test_branches_that_change_a_field_to_the_same_value_do_not_conflict(context_after: Callable[..., Any]) -> None:
+async def test_branches_that_change_a_field_to_the_same_value_do_not_conflict(
+    context_after: Callable[..., Any],
+) -> None:
     assert (await context_after(parallel("fan", {"x": writing(a="1"), "y": writing(a="1")}))).a == "1"
 
 
@@ -284,7 +292,9 @@ async def test_a_raising_merge_function_fails_the_step_and_is_named(flow: MakeFl
     assert result.step_history[0].feedback == "merge function 'by_vote' raised KeyError: 'tie'"
 
 
-@pytest.mark.parametrize("make", [lambda **how: parallel("fan", {}, **how), lambda **how: map_over("m", writing(), **how)])
+@pytest.mark.parametrize(
+    "make", [lambda **how: parallel("fan", {}, **how), lambda **how: map_over("m", writing(), **how)]
+)
 def test_an_unknown_merge_policy_is_refused(make: Callable[..., Any]) -> None:
     with pytest.raises(ConfigurationError, match="merge is 'error', 'first', 'last' or a callable, got 'newest'"):
         make(merge="newest")

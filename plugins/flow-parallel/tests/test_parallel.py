@@ -134,8 +134,12 @@ class Crowd:
         return data
 
 
-@pytest.mark.parametrize(("settings", "expected"), [({"max_concurrency": 10}, 10), ({}, 8), ({"max_concurrency": 99}, 30)])
-async def test_so_many_branches_run_at_once_and_no_more(flow: MakeFlow, settings: dict[str, Any], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({"max_concurrency": 10}, 10), ({}, 8), ({"max_concurrency": 99}, 30)]
+)
+async def test_so_many_branches_run_at_once_and_no_more(
+    flow: MakeFlow, settings: dict[str, Any], expected: int
+) -> None:
     crowd = Crowd(expected)
     result = await flow(parallel("fan", {f"b{i}": Step("it", crowd.agent) for i in range(30)}, **settings)).run_async(0)
     assert (result.success, crowd.most) == (True, expected)
@@ -363,7 +367,9 @@ def test_a_label_that_the_step_uses_itself_is_refused(label: str, settings: dict
 
 
 async def test_decisions_are_in_the_journal(flow: MakeFlow, store: StateBackend) -> None:
-    step = parallel("fan", returning("a", "b") | {"c": Step("bad", broken)}, router=StubAgent([["c", "a"]]), on_failure="collect")
+    step = parallel(
+        "fan", returning("a", "b") | {"c": Step("bad", broken)}, router=StubAgent([["c", "a"]]), on_failure="collect"
+    )
     await flow(step, state=store).run_async(0, run_id="r")
     records = {record.path: record for record in await store.load_steps("r")}
     assert orjson.loads(records["0:fan"].metadata or b"") == {
@@ -450,7 +456,10 @@ def test_the_fingerprint_tells_changes(change: dict[str, Any]) -> None:
 
 def test_validation_looks_into_branches_and_router() -> None:
     step = parallel("fan", {"a": Step("no agent")}, router=Step("also none"))
-    assert [finding.path for finding in Pipeline((step,)).validate_graph().findings] == ["0:fan/a/0:no agent", "0:fan/router"]
+    assert [finding.path for finding in Pipeline((step,)).validate_graph().findings] == [
+        "0:fan/a/0:no agent",
+        "0:fan/router",
+    ]
 
 
 async def says(n: int) -> str:

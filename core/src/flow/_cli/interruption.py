@@ -15,6 +15,8 @@ from flow._agents import _threads
 
 GRACE_S = 0.5
 """How long a program that has printed its result waits for agents in threads, which nothing can stop."""
+_WORKERS = ("flow-step", "asyncio_", "ThreadPoolExecutor-")
+"""How the threads of steps are called, and those of `asyncio.to_thread` with the loops of asyncio and uvloop."""
 
 
 class Interruption:
@@ -67,7 +69,7 @@ def leave_threads_behind(exit_code: int) -> None:
     if _threads.cache_info().currsize:
         _threads().shutdown(wait=False)
         _threads.cache_clear()
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith(("flow-step", "asyncio_"))]
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith(_WORKERS)]
     if workers:
         timer = threading.Timer(GRACE_S, _end, [exit_code, workers])
         timer.daemon = True

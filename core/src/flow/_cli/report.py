@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from flow._flow import Flow
 from flow._results import RunResult, StepResult, describe_error
 from flow._stream import StreamChunk
-from flow.errors import FlowError, RunFailed
+from flow.errors import ControlSignal, FlowError, RunFailed
 
 
 def print_output(value: Any, streamed: str = "") -> None:
@@ -95,7 +95,7 @@ def failure_of(result: RunResult[Any], resume: str | None = None) -> RunFailed:
     failed = next((step for step in result.walk() if step.path == result.failed_path), None)
     error = result.error if failed is None or failed.error is None else failed.error
     hint = error.hint if isinstance(error, FlowError) else None
-    cause = (failed.feedback if failed else None) or describe_error(error) or "no reason was given"
+    cause = (failed.feedback if failed else None) or _cause(error)
     if hint:
         cause = cause.removesuffix(hint).rstrip(". ")
     where = f" at {result.failed_path}" if result.failed_path else ""
@@ -103,6 +103,11 @@ def failure_of(result: RunResult[Any], resume: str | None = None) -> RunFailed:
     made = RunFailed(f"{_words(result)}{where}: {cause}", hint=". ".join(hints) or None)
     made.__cause__ = result.error
     return made
+
+
+def _cause(error: BaseException | None) -> str:
+    text = str(error) if isinstance(error, ControlSignal) else describe_error(error)
+    return text or "no reason was given"
 
 
 def print_questions(result: RunResult[Any], resume: str | None) -> None:

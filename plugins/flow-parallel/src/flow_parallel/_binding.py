@@ -10,8 +10,8 @@ from flow import Binder, Execute, FlowError, Scope, StepFailed, StepResult, bind
 
 from ._map import MapOver
 from ._mapping import bind_map
-from ._parallel import ROUTER, Parallel
 from ._merging import bind_merge
+from ._parallel import ROUTER, Parallel
 from ._workers import Stop, run_bounded
 
 

@@ -101,7 +101,9 @@ class _Collected:
                 feedback += f" (failed items: {', '.join(map(str, failed[:20]))}{', …' if len(failed) > 20 else ''})"
             return StepResult.failed(self.step, feedback, first.error, metadata=metadata)
         try:
-            scope.merge({str(index): self.touched[index] for index in sorted(self.touched)}, bind_merge(self.step.merge))
+            scope.merge(
+                {str(index): self.touched[index] for index in sorted(self.touched)}, bind_merge(self.step.merge)
+            )
         except FlowError as error:
             return StepResult.failed(self.step, str(error), error, metadata=metadata)
         return StepResult.ok(self.step, self.output(), metadata=metadata)

@@ -30,12 +30,13 @@ async def run_bounded(source: AsyncGenerator[T], work: Callable[[T], Awaitable[N
     pauses: dict[int, PauseSignal] = {}
     taking = asyncio.Lock()
     taken = 0
+    stopped = False
 
     async def worker() -> None:
-        nonlocal taken
+        nonlocal taken, stopped
         while True:
             async with taking:
-                item = await anext(source, _END)
+                item = _END if stopped else await anext(source, _END)
                 number = taken = taken + 1
             if item is _END:
                 return
@@ -43,10 +44,11 @@ async def run_bounded(source: AsyncGenerator[T], work: Callable[[T], Awaitable[N
                 await work(item)
             except PauseSignal as pause:
                 pauses[number] = pause
-            except asyncio.CancelledError as error:
-                if _is_being_cancelled():
-                    raise
-                raise _Cancelled from error
+            except BaseException as error:
+                stopped = True  # work that never waits would take all items before it could be cancelled
+                if isinstance(error, asyncio.CancelledError) and not _is_being_cancelled():
+                    raise _Cancelled from error
+                raise
 
     async with aclosing(source):
         await _all_or_none([asyncio.create_task(worker()) for _ in range(limit)])
