@@ -685,6 +685,7 @@ def test_tracer_is_switched_on(app: Any, cli: Any, caplog: pytest.LogCaptureFixt
 def test_progress_is_shown_once_and_to_a_terminal(
     site: Site, app: Any, cli: Any, monkeypatch: Any, flow: str, arguments: list[str], terminal: bool, shown: bool
 ) -> None:
+    monkeypatch.setenv("FLOW_PLUGINS_BLOCK", "flow-console")  # the real one, where everything is installed
     site.add("flow-fake", {"flow.tracers": {"console": "fake_console"}}, {"fake_console": TRACER})
     app(f"{ECHO}\nflow = {flow}")
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: terminal)

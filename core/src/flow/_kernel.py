@@ -232,8 +232,9 @@ def _in_scope(step: BaseStep[Any, Any], segment: str, execute: Execute) -> Execu
             raise signal from None
         result.latency_s = _clock() - started
         result.path = path
-        if own._items is not None and not result.children:
-            result.children = own.history
+        if own._items is not None:
+            result.children = result.children or own.history
+            own._items = None  # scopes below refer back: freed here at once, and not by the garbage collector
         if own._context is not None and result.success and not result.replayed:
             own.commit(own.changes())
         if own._spent is not None:

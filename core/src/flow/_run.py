@@ -191,20 +191,20 @@ class Scope:
 
     def child(self, segment: str, context: Any = None) -> Scope:
         """Return a scope below this one for a branch or an iteration; it shares the context unless one is given."""
-        scope = Scope(self.run, self._below(segment), self)
+        # Not by way of `branch` and `record`: two calls are a tenth of what an iteration of a loop may cost.
+        scope = Scope(self.run, f"{self.path}/{segment}" if self.path and segment else self.path or segment, self)
         scope._context = context
-        self._add(scope)
+        if self._items is None:
+            self._items = [scope]
+        else:
+            self._items.append(scope)
         return scope
 
     def branch(self, segment: str) -> Scope:
         """Return a scope below this one with an isolated view of the context, for work that runs beside others."""
-        scope = Scope(self.run, self._below(segment), self)
+        scope = self.child(segment)
         scope._isolates = True
-        self._add(scope)
         return scope
-
-    def _below(self, segment: str) -> str:
-        return f"{self.path}/{segment}" if self.path and segment else self.path or segment
 
     def merge(self, branches: Mapping[str, Scope], policy: MergePolicy = "error") -> None:
         """Merge what `branches` wrote to their contexts, in the given order; raises `ContextConflict`."""
@@ -223,12 +223,6 @@ class Scope:
             self._items = [result]
         else:
             self._items.append(result)
-
-    def _add(self, scope: Scope) -> None:
-        if self._items is None:
-            self._items = [scope]
-        else:
-            self._items.append(scope)
 
     # -- usage --
 

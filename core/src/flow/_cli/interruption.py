@@ -15,8 +15,8 @@ from flow._agents import _threads
 
 GRACE_S = 0.5
 """How long a program that has printed its result waits for agents in threads, which nothing can stop."""
-_WORKERS = ("flow-step", "asyncio_", "ThreadPoolExecutor-")
-"""How the threads of steps are called, and those of `asyncio.to_thread` with the loops of asyncio and uvloop."""
+_WORKERS = ("flow-step", "asyncio_", "uvloop_")
+"""How threads of steps are called, and those of `asyncio.to_thread` on the loops of asyncio and uvloop."""
 
 
 class Interruption:
