@@ -11,7 +11,8 @@ How a block is written decides what happens to it:
 - ```` ```sh ```` holds what cannot run here, such as installing from an index; never a ``flow`` command.
 - A block without a language is a drawing.
 
-``...`` in an output stands for any lines, or for any text within a line. ``<!-- no-run: reason -->`` before a block keeps it from being run.
+``...`` in an output stands for any lines, or for any text within a line. ``<!-- no-run: reason -->`` before a block
+keeps it from being run.
 """
 
 from __future__ import annotations

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import flow
+from flow import _settings
+from flow._discovery import PluginKind, PluginState
+from tests import reference
 from tests.pages import LANGUAGES, Mismatch, Page, Reader, pages, same
 from tests.workspace import ROOT
 
 PAGES = pages()
 MOST_NOT_RUN = 4
 FIRST_SCREEN = 3000  # characters
+
+
+def importable(module: ModuleType) -> dict[str, object]:
+    """What `from module import *` gives."""
+    namespace: dict[str, object] = {}
+    exec(f"from {module.__name__} import *", namespace)
+    return namespace
 
 
 def by_place(page: Page) -> str:
@@ -110,6 +125,89 @@ def test_first_screen_of_the_readme_shows_how_to_start() -> None:
     screen = (ROOT / "README.md").read_text(encoding="utf-8")[:FIRST_SCREEN]
     assert "make demo" in screen
     assert "make test" in screen
+
+
+# -- the reference is complete
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("name", sorted(reference.REGIONS))
+def test_reference_is_that_of_the_sources(name: str) -> None:
+    path = reference.FOLDER / name
+    assert path.read_text(encoding="utf-8") == reference.current(path), "write it anew: python -m tests.reference"
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("hook", [hook for _, hook in reference.hook_functions()], ids=lambda hook: hook.name)
+def test_hook_has_a_heading_with_its_signature(hook: ast.FunctionDef) -> None:
+    text = Page(reference.FOLDER / "hooks.md").text
+    assert f"\n### {reference.hook_heading(hook)}\n\n```\n{reference.hook_signature(hook)}\n```\n" in text
+
+
+@pytest.mark.check
+def test_public_names_are_sorted_importable_and_documented() -> None:
+    assert list(flow.__all__) == sorted(set(flow.__all__))
+    assert [name for name in flow.__all__ if name not in importable(flow)] == []
+    text = Page(reference.FOLDER / "api.md").text.replace("\\_", "_")
+    assert [name for name in flow.__all__ if f"\n### {name}\n" not in text and f"- `{name}`: " not in text] == []
+
+
+@pytest.mark.check
+def test_every_error_code_is_documented_and_unique() -> None:
+    text = Page(reference.FOLDER / "errors.md").text
+    codes = [cls.code for cls in reference.error_classes()]
+    assert len(codes) == len(set(codes))
+    assert [code for code in codes if f"| `{code}` |" not in text] == []
+    tree = text.partition("## Codes")[0]
+    hidden = {"CheckFailed"}  # the common base of refusals, which is never raised itself
+    assert [cls.__name__ for cls in reference.error_classes() if cls.__name__ not in {*hidden, *tree.split()}] == []
+
+
+@pytest.mark.check
+def test_every_setting_and_variable_is_documented() -> None:
+    text = Page(reference.FOLDER / "settings.md").text
+    rows = dict(re.findall(r"^\| `([a-z.]+)` \| `(FLOW_[A-Z_]+)` \|", text, re.MULTILINE))
+    assert {variable: key for key, variable in rows.items()} == _settings._VARIABLES
+
+
+@pytest.mark.check
+def test_every_kind_of_event_is_documented() -> None:
+    text = Page(reference.FOLDER / "events.md").text
+    assert sorted(re.findall(r"^\| `([a-z.]+)` \|", text, re.MULTILINE)) == sorted(flow.EventKind)
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("kind", PluginKind)
+def test_every_kind_of_plugin_has_a_page(kind: PluginKind) -> None:
+    page = Page(ROOT / f"docs/plugins/{kind}.md")
+    assert f"| group | `{kind.group}` |" in page.text
+    for heading in ("## Life cycle", "## Example"):
+        assert f"\n{heading}\n" in page.text
+    loading = Page(ROOT / "docs/explanation/plugin-loading.md").text
+    assert f"| [`{kind.group}`](../plugins/{kind}.md) |" in loading
+
+
+@pytest.mark.check
+def test_every_layer_and_state_is_explained() -> None:
+    architecture = Page(ROOT / "docs/explanation/architecture.md").text
+    assert re.findall(r"^\| `([A-Z]+)` \|", architecture, re.MULTILINE) == [layer.name for layer in sorted(flow.Layer)]
+    loading = Page(ROOT / "docs/explanation/plugin-loading.md").text
+    assert set(re.findall(r"^\| `([a-z]+)` \|", loading, re.MULTILINE)) == set(PluginState)
+
+
+@pytest.mark.check
+def test_every_command_and_option_is_documented(tmp_path: Path) -> None:
+    text = Page(reference.FOLDER / "cli.md").text
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    for name in re.findall(r"^## (flow.*)$", text, re.MULTILINE):
+        command = [sys.executable, "-m", *name.split(), "--help"]
+        ended = subprocess.run(
+            command, capture_output=True, encoding="utf-8", env=environment, cwd=tmp_path, check=True
+        )
+        section = re.split(r"^## ", text.partition(f"## {name}\n")[2], flags=re.MULTILINE)[0]
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ended.stdout.partition("Options")[2]))
+        common = {"--help", "--install-completion", "--show-completion"}
+        assert options - common <= set(re.findall(r"--[a-z][a-z-]+", section)), name
 
 
 # -- the reader notices when a page is wrong

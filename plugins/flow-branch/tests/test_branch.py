@@ -16,6 +16,7 @@ from flow import (
     CancelSignal,
     ConfigurationError,
     Flow,
+    PauseSignal,
     Pipeline,
     PipelineContext,
     StateBackend,
@@ -314,6 +315,31 @@ async def test_a_cancel_in_a_branch_cancels_the_run(flow: MakeFlow) -> None:
     step = branch_on("route", always("a"), {"a": Step("c", StubAgent([CancelSignal("enough")]))}, retries=3)
     result = await flow(step).run_async(1)
     assert (result.status, str(result.error)) == ("cancelled", "enough")
+
+
+async def test_humans_inside_a_branch_are_asked_one_after_the_other(flow: MakeFlow) -> None:
+    before = StubAgent([1])
+    asked: list[str] = []
+
+    def human(name: str) -> Step[Any, Any]:
+        async def agent(n: int) -> int:
+            asked.append(name)
+            if asked.count(name) == 1:
+                raise PauseSignal(f"{name} {n}?")
+            return n + 1
+
+        return Step(name, agent)
+
+    body = Step("before", before) >> human("first") >> human("second")
+    step = branch_on("route", always("a"), {"a": body}, retries=2)
+    runner = flow(step >> Step("inc", increment), state="memory://")
+    result = await runner.run_async(0, run_id="r")
+    assert (result.status, before.call_count) == ("paused", 1)
+    assert [(item.path, item.message) for item in result.pending] == [("0:route/a/1:first", "first 1?")]
+    result = await runner.resume_async("r")
+    assert [(item.path, item.message) for item in result.pending] == [("0:route/a/2:second", "second 2?")]
+    result = await runner.resume_async("r")
+    assert (result.output, before.call_count, asked) == (4, 1, ["first", "first", "second", "second"])
 
 
 # -- records

@@ -507,6 +507,14 @@ async def test_typed_outputs_come_back_from_the_journal_as_what_they_were(flow: 
     assert [inputs[0] for inputs in later.inputs] == [Inventory(parts=[1])] * 2
 
 
+@pytest.mark.parametrize("on_failure", ["fail_fast", "collect"])
+async def test_outputs_may_be_checked_against_the_types_of_the_body(flow: MakeFlow, on_failure: Any) -> None:
+    step = map_over("each", Step("it", broken_at_two), on_failure=on_failure, validate="both")
+    assert (await flow(step).run_async([1, 3])).output == [10, 30]
+    if on_failure == "collect":
+        assert isinstance((await flow(step).run_async([1, 2])).output[1], StepResult)
+
+
 # -- structure
 
 
