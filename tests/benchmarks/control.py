@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any
 
 from flow_branch import branch_on
@@ -12,7 +11,7 @@ from flow_loop import loop_until
 from flow_parallel import map_over, parallel
 
 from flow import Flow, Step
-from tests.benchmarks._measure import Figure, Pair, Plan, Scenario, Work, alternate, versus_bare
+from tests.benchmarks._measure import Figure, Pair, Plan, Scenario, Work, alternate, compared, versus_bare
 from tests.benchmarks.steps import bare_work, flow_work, noop
 
 MANY = 1000
@@ -68,19 +67,8 @@ async def measure_growth(plan: Plan) -> Sequence[Figure]:
     """Compare an item of 10,000 with an item of 1,000."""
     samples = await alternate(plan, {"few": fan_out(MANY), "many": fan_out(10 * MANY)})
     many, few = [sample / 10_000 for sample in samples["many"]], [sample / 1000 for sample in samples["few"]]
-    return [
-        Figure(
-            name="fan-out, 10,000 items (bare: 1,000)",
-            per="item",
-            cost=median(many),
-            bare=median(few),
-            low=min(many),
-            high=max(many),
-            ratio=median(many) / median(few),
-            at_most=8.0,
-            ratio_at_most=1.2,
-        )
-    ]
+    name = "fan-out, 10,000 items (bare: 1,000)"
+    return [compared(name, many, few, per="item", at_most=8.0, ratio_at_most=1.2)]
 
 
 @versus_bare("branch of one step", per="branch", units=1)

@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
 from flow import Cache, Event, Flow, Kernel, Pipeline, PipelineContext, Step
 from flow._context import isolate
-from tests.benchmarks._measure import Figure, Pair, Plan, Scenario, Work, alone, alternate, versus_bare
+from tests.benchmarks._measure import Figure, Pair, Plan, Scenario, Work, alone, alternate, compared, versus_bare
 
 CHAIN = 100
 """Steps of one run in most scenarios: enough that the run itself hardly counts."""
@@ -113,19 +112,8 @@ async def measure_growth(plan: Plan) -> Sequence[Figure]:
     samples = await alternate(plan, works)
     rounds = list(zip(samples["1"], samples["10"], samples["1000"], strict=True))
     short, long = [(ten - one) / 9 for one, ten, _ in rounds], [(many - one) / 999 for one, _, many in rounds]
-    growth = median(long) / median(short)  # and not round by round: a difference of two short blocks is noisy
-    return [
-        Figure(
-            name="growth, 1,000 steps (bare: 10 steps)",
-            per="further step",
-            cost=median(long),
-            bare=median(short),
-            low=min(long),
-            high=max(long),
-            ratio=growth,
-            ratio_at_most=1.2,
-        )
-    ]
+    name = "growth, 1,000 steps (bare: 10 steps)"
+    return [compared(name, long, short, per="further step", ratio_at_most=1.2)]
 
 
 # -- steps with types
@@ -256,11 +244,11 @@ async def measure_isolation(plan: Plan) -> Sequence[Figure]:
 
 async def measure_binding(plan: Plan) -> Sequence[Figure]:
     """Bind a chain: what a pipeline costs before its first run."""
-    kernel, samples = Kernel(), []
+    kernel = Kernel()
     pipelines = {"async": chain_of(noop), "typed": chain_of(typed_int)}
     figures = []
     for label, pipeline in pipelines.items():
-        samples = []
+        samples: list[float] = []
         for _ in range(plan.rounds):
             started = time.process_time()
             kernel.bind(pipeline)

@@ -345,15 +345,21 @@ class Flow(Generic[InT, OutT]):
 
 def run_sync(work: Coroutine[Any, Any, T], name: str, instead: str) -> T:
     """Run a coroutine to its end on a loop of its own; inside a running loop, say which method to await."""
+    if _in_loop():
+        work.close()
+        raise RunningLoopError(
+            f"Flow.{name}() cannot be called inside a running event loop", hint=f"Write: await flow.{instead}(...)"
+        )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(work)
+
+
+def _in_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(work)
-    work.close()
-    raise RunningLoopError(
-        f"Flow.{name}() cannot be called inside a running event loop", hint=f"Write: await flow.{instead}(...)"
-    )
+        return False
+    return True
 
 
 @cache

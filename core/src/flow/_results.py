@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
+from pydantic_core import to_jsonable_python
 
 from ._usage import NO_USAGE, Usage
 from .errors import FlowError, RunFailed, StepFailed
@@ -217,7 +218,7 @@ class RunResult(Generic[OutT]):
             "started_at": self.started_at,
             "latency_s": self.latency_s,
             "pending": [attrs.asdict(p) for p in self.pending],
-            "final_pipeline_context": None if context is None else context.model_dump(mode="json"),
+            "final_pipeline_context": to_jsonable_python(context, serialize_unknown=True),
             "step_history": [result.to_dict() for result in self.step_history],
         }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flow_parallel import map_over, map_reduce, parallel
-from flow_testkit import StubAgent
+from flow_testkit import FakeClock, StubAgent
 
 from flow import (
     BaseStep,
@@ -175,33 +175,36 @@ async def test_no_item_is_started_after_a_breach(flow: MakeFlow) -> None:
 
 @fans
 @pytest.mark.parametrize("by", ["handle", "flow", "deadline", "task", "step timeout"])
-async def test_what_ends_the_run_ends_all_branches_and_waits_for_them(flow: MakeFlow, fan: Fan, by: str) -> None:
-    blocked, other = Blocked(cost_usd=0.25), Blocked(cost_usd=0.5)
-    step = fan(blocked.agent, other.agent, timeout=0.02 if by == "step timeout" else None)
-    runner = flow(step, deadline=0.02 if by == "deadline" else None)
-    before = asyncio.all_tasks()
-    handle = runner.start(0)
-    await blocked.started.wait()
-    await other.started.wait()
-    if by == "handle":
-        assert handle.cancel()
-    elif by == "flow":
-        assert await runner.cancel(handle.run_id)
-    elif by == "task":
-        waiting = asyncio.ensure_future(handle)
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
+def test_what_ends_the_run_ends_all_branches_and_waits_for_them(
+    flow: MakeFlow, fan: Fan, by: str, fake_clock: FakeClock
+) -> None:
+    async def run() -> None:
+        blocked, other = Blocked(cost_usd=0.25), Blocked(cost_usd=0.5)
+        step = fan(blocked.agent, other.agent, timeout=5 if by == "step timeout" else None)
+        runner = flow(step, deadline=5 if by == "deadline" else None)
+        before = asyncio.all_tasks()
+        handle = runner.start(0)
+        awaiting = asyncio.ensure_future(handle)
+        await blocked.started.wait()
+        await other.started.wait()
+        if by == "handle":
+            assert handle.cancel()
+        elif by == "flow":
+            assert await runner.cancel(handle.run_id)
+        elif by == "task":
+            awaiting.cancel()
+        try:
+            result = await awaiting
+        except asyncio.CancelledError:
+            assert by == "task"
+        else:
+            expected = {"deadline": "deadline_exceeded", "step timeout": "failed"}.get(by, "cancelled")
+            assert (result.status, result.usage) == (expected, Usage(cost_usd=0.75))
+            assert isinstance(result.error, StepTimeout) is (by == "step timeout")
         assert blocked.ended == other.ended == ["cancelled"]
-        return
-    result = await ended(handle)
-    assert blocked.ended == other.ended == ["cancelled"]
-    assert asyncio.all_tasks() == before
-    assert result.usage == Usage(cost_usd=0.75)
-    expected = {"deadline": "deadline_exceeded", "step timeout": "failed"}.get(by, "cancelled")
-    assert result.status == expected
-    assert isinstance(result.error, StepTimeout) is (by == "step timeout")
+        assert asyncio.all_tasks() == before
+
+    fake_clock.run(run())
 
 
 async def test_a_second_cancellation_does_not_leave_branches_behind(flow: MakeFlow) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -22,7 +23,7 @@ _WORKERS = ("flow-step", "asyncio_", "uvloop_")
 class Interruption:
     """``with Interruption() as interruption:`` the first signal cancels the run, the second ends the program at once.
 
-    Python's own handlers and not the loop's, which do not run while a step blocks the loop.
+    Python's own handlers and not the loop's, which are not called while a step blocks the loop.
     """
 
     def __init__(self) -> None:
@@ -32,10 +33,17 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
 
     def cancels(self, cancel: Callable[[], object]) -> None:
-        """Call `cancel` when a signal comes, in the main thread and between any two instructions; now if one came."""
-        self._cancel = cancel
+        """Call `cancel` in the running loop when a signal comes; soon if one has come already."""
+        loop = asyncio.get_running_loop()
+        self._cancel = lambda: loop.call_soon_threadsafe(cancel)
+        for number in self._before:
+            # A signal between two instructions of the loop, just before it waits, would go unnoticed: with a handler
+            # of its own the loop is woken. What is called is still `_take`.
+            with contextlib.suppress(NotImplementedError):  # on Windows
+                loop.add_signal_handler(number, _nothing)
+            signal.signal(number, self._take)
         if self.signal is not None:
-            cancel()
+            self._cancel()
 
     @property
     def exit_code(self) -> int:
@@ -59,6 +67,9 @@ class Interruption:
         self.signal = signal.Signals(number)
         if self._cancel is not None:
             self._cancel()
+
+
+def _nothing() -> None: ...
 
 
 def leave_threads_behind(exit_code: int) -> None:

@@ -20,6 +20,7 @@ from flow._settings import Settings
 from flow.errors import (
     AnswerInvalid,
     ConfigurationError,
+    ErrorCategory,
     FlowError,
     LeaseLost,
     NotPaused,
@@ -181,6 +182,6 @@ def exit_code(error: FlowError) -> int:
     """
     if isinstance(error, (RunOwned, LeaseLost)):
         return 3
-    if isinstance(error, (ConfigurationError, RunNotFound, NotPaused, AnswerInvalid)):
+    if isinstance(error, (RunNotFound, NotPaused, AnswerInvalid)) or error.category is ErrorCategory.CONFIGURATION:
         return 2
     return 4 if isinstance(error, StateError) else 1

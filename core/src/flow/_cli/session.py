@@ -104,11 +104,6 @@ async def _streamed(
 
 
 def _canceller(flow: Flow[Any, Any], run_id: str) -> Callable[[], object]:
-    """Return a function that cancels the run of this loop and may be called from a signal handler."""
-    loop = asyncio.get_running_loop()
+    """Return a function that cancels the run, to be called in its loop."""
     tasks: list[asyncio.Task[bool]] = []  # the loop itself keeps no task alive
-
-    def cancel() -> None:
-        tasks.append(loop.create_task(flow.cancel(run_id)))
-
-    return lambda: loop.call_soon_threadsafe(cancel)
+    return lambda: tasks.append(asyncio.ensure_future(flow.cancel(run_id)))
