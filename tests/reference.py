@@ -203,7 +203,9 @@ def text_below(name: str, module: str) -> str:
 
 
 def described_members(cls: type) -> Iterator[str]:
-    slots = [] if attrs.has(cls) else [name for name in vars(cls).get("__slots__", ()) if not name.startswith("_")]
+    told = cls.__doc__ or ""
+    public = [] if attrs.has(cls) else [name for name in vars(cls).get("__slots__", ()) if not name.startswith("_")]
+    slots = [name for name in public if f":ivar {name}:" not in told and f":param {name}:" not in told]
     if slots:
         yield f"- attributes: {', '.join(f'`.{name}`' for name in sorted(slots))}"
     for name, item in vars(cls).items():

@@ -174,6 +174,18 @@ def test_json_holds_values_that_json_cannot(app: Any, cli: Any) -> None:
     assert json.loads(done.out)["output"] == "{'bytes': b'\\xff', 'ring': [[...]]}"
 
 
+def test_json_holds_a_context_that_json_cannot(app: Any, cli: Any) -> None:
+    app("""
+        class Odd:
+            def __repr__(self): return "odd"
+        @step
+        async def keep(data, *, context): context.scratchpad["path"] = Odd()
+    """)
+    done = cli("run", "app.py", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["final_pipeline_context"]["scratchpad"] == {"path": "odd"}
+
+
 # -- failure
 
 FAILING = """

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from flow import ConfigurationError, ContextConflict, PipelineContext, RunResult, Step, ValidationFailed
+from flow import ConfigurationError, ContextConflict, PipelineContext, RunResult, Step, StepFailed, ValidationFailed
 from flow._context import build_context, changes, commit, isolate, raw, snapshot
 from flow._merge import merge_branches
 
@@ -301,6 +301,21 @@ def test_added_numbers_are_summed_and_custom_reducers_fold(deltas: list[int], st
     merge_branches(base, views)
     assert base.spent == start + sum(deltas)
     assert base.best == max([start, *deltas])
+
+
+def test_a_reducer_that_raises_is_named_by_its_field() -> None:
+    class Odd(PipelineContext):
+        ratio: Annotated[float, operator.truediv] = 0.0
+
+    base = Odd()
+    views = branches_of(base, left={"ratio": 0.0}, right={"ratio": 0.0})
+    views["left"].ratio = 2.0  # type: ignore[attr-defined]
+    views["right"].ratio = 0.5  # type: ignore[attr-defined]
+    merge_branches(base, views)
+    assert base.ratio == 0.0
+    broken = branches_of(Odd(ratio=1.0), left={"ratio": 0.0}, right={"ratio": 5.0})
+    with pytest.raises(StepFailed, match="reducer of context field 'ratio' raised ZeroDivisionError"):
+        merge_branches(Odd(ratio=1.0), broken)
 
 
 def test_a_list_that_was_replaced_in_two_branches_is_a_conflict() -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from flow import (
     BaseStep,
+    CancelSignal,
     ConfigurationError,
     Flow,
     Kernel,
@@ -124,6 +125,29 @@ async def test_a_budget_counts_what_was_spent_before() -> None:
     flow = flow_of(job.step("a", cost=0.2) >> job.step("b", breaks=True, cost=0.1), usage_limits=limits)
     assert (await flow.run_async(0, run_id="r")).status == "failed"
     assert (await flow.resume_async("r")).status == "limit_exceeded"
+
+
+async def test_what_ran_in_an_earlier_attempt_is_not_replayed_in_a_later_one() -> None:
+    outputs: list[Any] = [1, 2, ValueError("no"), 5, CancelSignal("crash"), 60, 70]
+    seen: list[int] = []
+
+    async def agent(value: int, *, run: StepRun) -> int:
+        run.usage.add(cost_usd=0.1)
+        seen.append(value)
+        output = outputs.pop(0)
+        if isinstance(output, BaseException):
+            raise output
+        return int(output)
+
+    pipeline = Step("x", agent) >> Step("y", agent) >> Step("z", agent)
+    flow = Flow(pipeline.as_step("sub").evolve(retries=1), state="memory://")
+    crashed = await flow.run_async(0, run_id="r")
+    assert (crashed.status, seen) == ("cancelled", [0, 1, 2, 0, 5])
+    assert crashed.total_cost_usd == pytest.approx(0.5)
+    resumed = await flow.resume_async("r")
+    assert seen == [0, 1, 2, 0, 5, 5, 60]
+    assert [item.output for item in resumed.step_history[0].children] == [5, 60, 70]
+    assert resumed.total_cost_usd == pytest.approx(0.7)
 
 
 async def test_run_level_retries_continue_from_the_failed_step() -> None:

@@ -260,6 +260,17 @@ async def test_a_deadline_ends_a_step_while_it_runs() -> None:
     assert [item.name for item in result.step_history] == ["ok", "forever"]
 
 
+async def test_a_deadline_also_ends_steps_that_never_wait() -> None:
+    def chain(step: Any) -> Any:
+        return step >> step >> step >> step
+
+    async def busy(value: int) -> int:
+        return sum(range(2000)) and value
+
+    pipeline = chain(chain(chain(chain(chain(chain(Step("busy", busy)))))))
+    assert (await Flow(pipeline, deadline=0.005).run_async(1)).status == "deadline_exceeded"
+
+
 async def test_the_tighter_deadline_holds() -> None:
     flow = Flow(Step("forever", forever), deadline=60)
     assert (await flow.run_async(1, deadline=0.01)).status == "deadline_exceeded"

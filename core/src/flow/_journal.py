@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._run import Scope
     from ._step import BaseStep
 
-COMPLETED, FAILED, INTERRUPTED = "completed", "failed", "interrupted"
+COMPLETED, FAILED, INTERRUPTED, RESTARTED = "completed", "failed", "interrupted", "restarted"
 
 
 class Journal:
@@ -29,7 +29,13 @@ class Journal:
         self._store = store
         self._run_id = run_id
         self._epoch = epoch
-        self._records = {record.path: record for record in records}
+        self._records: dict[str, StepRecord] = {}
+        self._void: dict[str, Usage] = {}
+        for record in records:
+            if record.status == RESTARTED:
+                self._forget(record.parent, record.usage)
+            else:
+                self._records[record.path] = record
 
     def completed(self, path: str) -> StepRecord | None:
         """Return the record of a step that completed in an earlier execution of this run."""
@@ -41,10 +47,34 @@ class Journal:
     def owed(self, path: str) -> Usage:
         """Return what an earlier, failed execution of a step spent itself: it stays in the books."""
         record = self._records.get(path)
-        if record is None or record.status == COMPLETED:
+        if record is None:
+            return self._void.get(path, NO_USAGE)
+        if record.status == COMPLETED:
             return NO_USAGE
         inside = sum((child.usage for child in self._below(path)), NO_USAGE)
         return record.usage - inside
+
+    async def restart(self, step: BaseStep[Any, Any], scope: Scope, attempt: int) -> None:
+        """Note that a step with steps inside begins a further attempt: what ran inside it before is not replayed."""
+        self._forget(scope.path, scope.usage)
+        await self.append(
+            StepRecord(
+                path=f"{scope.path}/attempt {attempt}",
+                parent=scope.path,
+                name=step.name,
+                kind=step.kind,
+                status=RESTARTED,
+                usage=scope.usage,
+                attempts=attempt,
+                started_at=time.time(),
+            )
+        )
+
+    def _forget(self, path: str, usage: Usage) -> None:
+        """Drop the records below `path`; what was spent until then is owed unless the step itself has a record."""
+        self._void[path] = usage
+        for inner in [inner for inner in self._records if inner.startswith(f"{path}/")]:
+            del self._records[inner]
 
     async def append(self, record: StepRecord) -> None:
         """Store `record`; when this returns it is as durable as the store makes it."""

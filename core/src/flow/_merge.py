@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 
 from ._context import changes, commit, differs, peek
-from .errors import ContextConflict
+from .errors import ContextConflict, StepFailed
 
 MergePolicy: TypeAlias = Literal["error", "first", "last"] | Callable[[Any, Mapping[str, Any]], Any]
 _MISSING: Any = object()
@@ -81,8 +81,12 @@ def _reduce(field: str, base: Any, values: dict[str, Any], reducer: Callable[[An
         return next(iter(values.values()))
     if reducer is not operator.add:  # union, max, a user's function: joins whole values
         result = base
-        for value in values.values():
-            result = reducer(result, value)
+        try:
+            for value in values.values():
+                result = reducer(result, value)
+        except Exception as error:
+            message = f"the reducer of context field {field!r} raised {type(error).__name__}: {error}"
+            raise StepFailed(message, cause=error) from error
         return result
     result = base
     for value in values.values():

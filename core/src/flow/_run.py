@@ -15,7 +15,7 @@ from ._merge import MergePolicy, merge_branches
 from ._results import StepResult
 from ._stream import StreamChunk
 from ._usage import NO_USAGE, Usage
-from .errors import CancelSignal, UsageLimitExceeded
+from .errors import CancelSignal, DeadlineExceeded, UsageLimitExceeded
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -98,6 +98,13 @@ class Run:
     def cancel(self, reason: str = "cancelled") -> bool:
         """Cancel the run; False when it is stopping already."""
         return self.interrupt(CancelSignal(reason))
+
+    def overdue(self) -> bool:
+        """Stop the run when its deadline has passed: its timer cannot fire while steps never wait for anything."""
+        if self.deadline is None or asyncio.get_running_loop().time() < self.deadline:
+            return False
+        self.interrupt(DeadlineExceeded(f"run {self.run_id} has passed its deadline"))
+        return True
 
     def detach(self) -> None:
         """Take back the cancellation that `interrupt` sent, as `asyncio.timeout` does, and forget the task."""

@@ -10,7 +10,7 @@ from .._journal import interrupted_record, make_record
 from .._kernel import failed_result
 from .._protocols import Execute, Layer, Wrapper
 from .._serialize import codec_for
-from ..errors import PauseSignal, StateError
+from ..errors import ControlSignal, StateError
 from ..hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
                 result = await execute(data, scope)
             except StateError:
                 raise
-            except (PauseSignal, asyncio.CancelledError):
+            except (ControlSignal, asyncio.CancelledError):
                 if scope.usage:  # it is not finished, but what it spent counts when the run goes on
                     await journal.append(interrupted_record(step, scope, started_at))
                 raise

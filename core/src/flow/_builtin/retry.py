@@ -88,4 +88,6 @@ async def _before_retry(step: Any, scope: Scope, recovery: Recovery, attempt: in
     if recovery.delay_s > 0:
         await asyncio.sleep(recovery.delay_s)
     scope.reset(attempt + 1, result.feedback)
+    if scope.run.journal is not None and step.children():
+        await scope.run.journal.restart(step, scope, attempt + 1)
     await scope.restart_stream()

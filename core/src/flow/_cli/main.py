@@ -19,7 +19,6 @@ from flow._plugins import Plugins
 from flow._settings import Settings
 from flow.errors import (
     AnswerInvalid,
-    ConfigurationError,
     ErrorCategory,
     FlowError,
     LeaseLost,

@@ -19,7 +19,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     columns = list(zip(headers, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns[:-1]]
-    room = max(12, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
+    room = max(8, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
     lines = []
     for row in (headers, *rows):
         last = row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 3]}..."
