@@ -39,9 +39,7 @@ DYNAMIC_ATTRIBUTES: dict[str, Allowed] = {
     "core/src/flow/_builtin/cache.py": Allowed(2, "cached values and agents are users' objects of any type"),
     "core/src/flow/_merge.py": Allowed(1, "context fields have users' types: whether one can be subtracted"),
     "core/src/flow/_structure.py": Allowed(1, "method descriptors such as str.upper have no module"),
-    "core/src/flow/_types.py": Allowed(
-        5, "annotations are objects of typing, and differ between versions"
-    ),
+    "core/src/flow/_types.py": Allowed(5, "annotations are objects of typing, and differ between versions"),
 }
 
 FILES = [source for package in PACKAGES for source in package.sources]

@@ -13,9 +13,7 @@ from flow import Event, EventKind, Flow, Kernel, RunResult, Settings
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_the_user(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Run each test in an empty directory without FLOW_* variables, so that no settings file of the user is found."""
     for name in [name for name in os.environ if name.startswith("FLOW_")]:
         monkeypatch.delenv(name)

@@ -572,8 +572,9 @@ def test_file_may_be_called_like_anything(app: Any, cli: Any, name: str) -> None
             "error: app.py, line 3: TypeError: only a step or a pipeline can follow >>, got int 5\n",
         ),
         (
-            "Step.loop_until('x')",
-            "error: app.py, line 3: AttributeError: Step.loop_until comes from flow-loop: pip install flow-loop\n",
+            "Step.human_in_the_loop('x')",
+            "error: app.py, line 3: AttributeError: Step.human_in_the_loop comes from flow-hitl: "
+            "pip install flow-hitl\n",
         ),
     ],
 )

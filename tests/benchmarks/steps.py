@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from flow import Cache, Event, Flow, Kernel, Pipeline, PipelineContext, Step
+from flow import BaseStep, Cache, Event, Flow, Kernel, Pipeline, PipelineContext, Step
 from flow._context import isolate
 from tests.benchmarks._measure import Figure, Pair, Plan, Scenario, Work, alone, alternate, compared, versus_bare
 
@@ -70,8 +70,8 @@ def chain_of(agent: Callable[..., Any], length: int = CHAIN, **settings: Any) ->
     return Pipeline([Step(f"s{index}", agent, **settings) for index in range(length)])
 
 
-def flow_work(pipeline: Pipeline[Any, Any], data: Any = 1, **options: Any) -> Work:
-    """The work of running a pipeline once."""
+def flow_work(pipeline: BaseStep[Any, Any] | Pipeline[Any, Any], data: Any = 1, **options: Any) -> Work:
+    """The work of running a step or pipeline once."""
     flow = Flow(pipeline, **options)
     return lambda: flow.run_async(data)
 

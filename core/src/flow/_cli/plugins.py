@@ -208,7 +208,13 @@ def _warn_if_overridden(plugins: Plugins) -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the plugin is called, such as shout.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="What it contributes.")] = "step",
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="step, state, cache, tracer, validator, policy, engine or command: what it contributes.",
+        ),
+    ] = "step",
     directory: Annotated[Path, typer.Option("--directory", "-d", help="Where to write the package.")] = Path(),
 ) -> None:
     """Write a complete plugin package, whose own tests pass at once."""
