@@ -9,7 +9,7 @@ import sys
 import threading
 import tracemalloc
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,7 +93,7 @@ async def tasks_made_by(work: Callable[[], Awaitable[Any]]) -> int:
     """Return how many tasks `work` makes."""
     loop, made = asyncio.get_running_loop(), 0
 
-    def make(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    def make(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
         nonlocal made
         made += 1
         return asyncio.Task(work, loop=loop, **options)

@@ -59,3 +59,6 @@ class Recorder:
 def recorder() -> Recorder:
     """A hook to pass as ``hooks=[recorder]``."""
     return Recorder()
+
+# Programs for type checkers, with mistakes on purpose: test_static_typing gives them to mypy, nobody runs them.
+collect_ignore_glob = ["typing/*"]

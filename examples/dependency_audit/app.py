@@ -8,8 +8,11 @@ Writes report.md and report.json, and fails when a distribution violates the pol
 
 from __future__ import annotations
 
-from audit.disk import Disk
-from audit.each import run_each
+from flow_branch import branch_on
+from flow_loop import refine_until
+from flow_parallel import map_over
+
+from audit.disk import BUSY_DISK, Disk
 from audit.finding import chosen, find_installations, search_path
 from audit.inspection import check_wiring, compare_files, is_consistent, read_core_metadata, read_licence_files
 from audit.licences import licence_from_metadata, licence_from_texts
@@ -24,37 +27,31 @@ from audit.models import (
     Judged,
     Licensed,
     Outcome,
-    Survey,
+    Risk,
     Verified,
     Wired,
 )
 from audit.policy import load_policy
-from audit.report import save, save_partial
-from audit.risk import assess
+from audit.report import keep_what_was_found, save
+from audit.risk import assess, gathered
+from audit.verdict import draft, review
 from audit.wording import some
-
-from flow import Flow, RecoveryAction, RecoveryStrategy, StepRun, UsageLimitExceeded, step, validator
-
-# Network drives and busy machines fail now and then. What still fails at the third attempt is left to the fallback.
-BUSY_DISK = RecoveryStrategy(
-    name="busy disk",
-    error_types=frozenset({OSError}),
-    max_retries=2,
-    retry_delay_seconds=0.05,
-    fallback_actions=[RecoveryAction.FALLBACK],
-)
+from flow import Flow, StepResult, StepRun, step, validator
 
 # -- one distribution: each step adds what it found out, and the types say what that is --------------------------------
 
 
 @step(policies=[BUSY_DISK], validators=[validator(is_consistent)])
-def read_metadata(installation: Installation, *, resources: Disk, run: StepRun) -> Described:
-    return Described(installation=installation, metadata=read_core_metadata(installation, resources, run))
+def read_metadata(found: Installation, *, context: AuditContext, resources: Disk, run: StepRun) -> Described:
+    context.retries += run.attempt - 1
+    return Described(installation=found, metadata=read_core_metadata(found, resources.within(context.request, run)))
 
 
 @step(policies=[BUSY_DISK])
-def licence_from_text(known: Described, *, resources: Disk, run: StepRun) -> Licensed:
-    files = read_licence_files(known.installation, resources, run)
+def licence_from_text(known: Described, *, context: AuditContext, resources: Disk, run: StepRun) -> Licensed:
+    context.fallbacks += 1
+    context.retries += run.attempt - 1
+    files = read_licence_files(known.installation, resources.within(context.request, run))
     return Licensed(**dict(known), licence=licence_from_texts(files))
 
 
@@ -65,9 +62,10 @@ def classify_licence(known: Described) -> Licensed:
 
 @step(policies=[BUSY_DISK])
 def verify_files(known: Licensed, *, context: AuditContext, resources: Disk, run: StepRun) -> Verified:
-    integrity, size = compare_files(known.installation, context.request, resources, run)
+    integrity, size = compare_files(known.installation, resources.within(context.request, run))
     context.files_verified += integrity.verified
     context.bytes_verified += size
+    context.retries += run.attempt - 1
     return Verified(**dict(known), integrity=integrity)
 
 
@@ -85,16 +83,32 @@ def judge_maturity(known: Wired, *, context: AuditContext) -> Judged:
 
 @validator
 def complete(assessment: Assessment) -> tuple[bool, str]:
-    missing = [name for name, value in assessment if value is None and name != "waiver"]
+    missing = [name for name, value in assessment if value is None and name not in ("waiver", "verdict")]
     return not missing, f"not found out: {', '.join(missing)}"
 
 
 @step(validators=[complete])
-def decide_risk(known: Judged, *, context: AuditContext) -> Assessment:
-    return assess(known, context.policy)
+async def decide_risk(known: Judged, *, context: AuditContext, run: StepRun) -> Assessment:
+    assessment = assess(known, context.policy)
+    await run.emit(f"{assessment.name} {assessment.version}: {assessment.risk}\n")
+    return assessment
 
 
-audit_one = read_metadata >> classify_licence >> verify_files >> check_ties >> judge_maturity >> decide_risk
+# -- a verdict in words for what is not of low risk: drafted, criticised, drafted again --------------------------------
+
+
+@step
+def accept(assessment: Assessment) -> Assessment:
+    return assessment
+
+
+# At the bound the last draft is taken as it is: a verdict that leaves something out is still a finding.
+explain = refine_until("explain", draft, review, max_refinements=3)
+respond = branch_on(
+    "respond", lambda assessment, _: assessment.risk, {Risk.LOW: accept, Risk.MEDIUM: explain, Risk.HIGH: explain}
+)
+
+audit_one = read_metadata >> classify_licence >> verify_files >> check_ties >> judge_maturity >> decide_risk >> respond
 
 # -- the environment: find, audit each, report, judge ------------------------------------------------------------------
 
@@ -107,28 +121,26 @@ def prepare(request: AuditRequest | None, *, context: AuditContext) -> AuditRequ
 
 
 @step(policies=[BUSY_DISK])
-def survey(request: AuditRequest, *, context: AuditContext, resources: Disk, run: StepRun) -> Survey:
-    found = find_installations(request.paths, resources.within(request.budget), run)
-    context.installed = {installation.name: installation.version for installation in found.installations}
-    return chosen(found, request.only)
+def survey(request: AuditRequest, *, context: AuditContext, resources: Disk, run: StepRun) -> tuple[Installation, ...]:
+    found = find_installations(request.paths, resources.within(request, run))
+    context.installed = {installation.name: installation.version for installation in found}
+    context.chosen = chosen(found, request.only)
+    context.retries += run.attempt - 1
+    return context.chosen
+
+
+audit_each = map_over("audit_each", audit_one, max_concurrency=8, on_failure="collect")
 
 
 @step
-async def audit_each(found: Survey, *, context: AuditContext, resources: Disk, run: StepRun) -> Findings:
-    return await run_each(audit_one.evolve(name="distribution"), found, context, resources, run)
-
-
-@step
-def keep_to_budget(findings: Findings, *, context: AuditContext) -> Findings:
-    """A spent budget ends the run. What was found stands beside the last complete report, which stays as it is."""
-    if findings.unaudited:
-        raise UsageLimitExceeded(save_partial(findings, context))
-    return findings
+def gather(outcomes: list[Assessment | StepResult], *, context: AuditContext) -> Findings:
+    """A distribution that could not be audited is a finding, too."""
+    return Findings(assessments=gathered(outcomes, context.chosen, context.policy))
 
 
 @step(policies=[BUSY_DISK])
-def write_report(findings: Findings, *, context: AuditContext) -> Outcome:
-    return save(findings, context)
+def write_report(findings: Findings, *, context: AuditContext, resources: Disk, run: StepRun) -> Outcome:
+    return save(findings, context, resources.reads(run))
 
 
 @validator(name="policy")
@@ -142,6 +154,11 @@ def enforce_policy(outcome: Outcome) -> Outcome:
     return outcome
 
 
-audit_all = prepare >> survey >> audit_each >> keep_to_budget >> write_report >> enforce_policy
+audit_all = prepare >> survey >> audit_each >> gather >> write_report >> enforce_policy
 
-flow = Flow(audit_all.evolve(name="dependency-audit"), context_model=AuditContext, resources=Disk())
+flow = Flow(
+    audit_all.evolve(name="dependency-audit"),
+    context_model=AuditContext,
+    resources=Disk(),
+    hooks=[keep_what_was_found],
+)

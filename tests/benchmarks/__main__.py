@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -78,6 +79,7 @@ def _measure(group: str, scenarios: Sequence[Scenario], plan: Plan, uvloop: bool
     print(f"\n{heading(group)}", file=out)
     figures: list[Figure] = []
     for scenario in scenarios:
+        gc.collect()  # what another scenario has left is not to be paid by this one
         with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
             found = runner.run(_figures(scenario, plan))
         for figure in found:

@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import threading
 from pathlib import Path
-from typing import Self
 
-from flow import StepRun, Usage, UsageLimitExceeded, UsageLimits
+import attrs
+
+from audit.models import AuditRequest
+from flow import RecoveryAction, RecoveryStrategy, StepRun, Usage, UsageLimitExceeded, UsageLimits
+
+# Network drives and busy machines fail now and then. What still fails at the third attempt is left to the fallback.
+BUSY_DISK = RecoveryStrategy(
+    name="busy disk",
+    error_types=frozenset({OSError}),
+    max_retries=2,
+    retry_delay_seconds=0.05,
+    fallback_actions=[RecoveryAction.FALLBACK],
+)
+
+_RUNS = 100  # whose reads are remembered: a service may audit for months
 
 
 class Disk:
-    """Reads files. Each read counts as one request of the run that asks, up to the limit.
+    """Reads files. Each read counts as one request of the run that asks, up to the budget that was asked for.
 
-    Steps name it as ``resources``, so a test can hand in one that fails, and nothing else in the program knows.
+    Steps name it as ``resources``, so a test can hand in one that fails, and nothing else in the program knows. Reads
+    are counted by run and in this process: a run that is resumed in another one begins with a fresh budget.
     """
 
     def __init__(self) -> None:
-        self.limits = UsageLimits()
-        self.reads = 0
+        self._reads: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def within(self, budget: int, *, spent: int = 0) -> Self:
-        """Return this disk with a budget of its own, of which `spent` reads are gone already."""
-        disk = copy.copy(self)
-        disk.limits = UsageLimits(requests_limit=budget)
-        disk.reads = spent
-        disk._lock = threading.Lock()
-        return disk
+    def within(self, request: AuditRequest, run: StepRun) -> Reader:
+        """Return what a step reads with: it charges `run`, and refuses what is beyond the budget of `request`."""
+        return Reader(self, request, run)
 
-    @property
-    def exhausted(self) -> bool:
-        """True when one more read would exceed the limit."""
-        return self.limits.breach(Usage(requests=self.reads + 1)) is not None
-
-    def read(self, path: Path, run: StepRun) -> bytes:
-        """Return the content of a file; raises `UsageLimitExceeded` instead of reading beyond the limit."""
-        self._charge(run)
-        return self.load(path)
-
-    def digest(self, path: Path, algorithm: str, run: StepRun) -> bytes:
-        """Return the hash of a file's content, at the price of one read."""
-        self._charge(run)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, algorithm).digest()
+    def reads(self, run: StepRun) -> int:
+        """Return how many files a run has read."""
+        return self._reads.get(run.run_id, 0)
 
     def load(self, path: Path) -> bytes:
         """Read a file without counting it."""
         return path.read_bytes()
 
-    def _charge(self, run: StepRun) -> None:
-        with self._lock:  # steps of many runs read at the same time, each in a thread
-            wanted = Usage(requests=self.reads + 1)
-            breach = self.limits.breach(wanted)
+    def charge(self, run: StepRun, limits: UsageLimits, remark: str) -> None:
+        """Count one read; raises `UsageLimitExceeded`, which ends the whole run, instead of exceeding a limit."""
+        with self._lock:  # steps read at the same time, each in a thread
+            spent = self.reads(run)
+            breach = limits.breach(Usage(requests=spent + 1))
             if breach is not None:
-                raise UsageLimitExceeded(breach, usage=Usage(requests=self.reads), limits=self.limits, path=run.path)
-            self.reads = wanted.requests
+                usage = Usage(requests=spent)
+                raise UsageLimitExceeded(f"{breach}; {remark}", usage=usage, limits=limits, path=run.path)
+            self._reads[run.run_id] = spent + 1
+            if len(self._reads) > _RUNS:
+                del self._reads[next(iter(self._reads))]
         run.usage.add(requests=1)
+
+
+@attrs.frozen(eq=False)
+class Reader:
+    """The disk as one step sees it."""
+
+    disk: Disk
+    request: AuditRequest
+    run: StepRun
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a file; raises `UsageLimitExceeded` when the budget is spent."""
+        self._charge()
+        return self.disk.load(path)
+
+    def digest(self, path: Path, algorithm: str) -> bytes:
+        """Return the hash of a file's content, at the price of one read."""
+        self._charge()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, algorithm).digest()
+
+    def _charge(self) -> None:
+        limits = UsageLimits(requests_limit=self.request.budget)
+        self.disk.charge(self.run, limits, f"what was found until then is in {self.request.partial}")

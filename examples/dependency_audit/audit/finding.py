@@ -11,9 +11,9 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from audit.disk import Disk
-from audit.models import EntryPoint, Installation, Survey
-from flow import StepFailed, StepRun
+from audit.disk import Reader
+from audit.models import EntryPoint, Installation
+from flow import StepFailed
 
 _FOLDER = re.compile(r"(?P<name>.+?)(-(?P<version>[^-]+))?(-py[\d.]+)?\.(dist|egg)-info")
 
@@ -22,27 +22,27 @@ class NothingToAudit(StepFailed):
     """What the request names is not there."""
 
 
-def find_installations(paths: Sequence[Path], disk: Disk, run: StepRun) -> Survey:
+def find_installations(paths: Sequence[Path], reader: Reader) -> tuple[Installation, ...]:
     """Return every distribution in `paths`, or where this Python looks when there are none, sorted by name.
 
     Raises `NothingToAudit` for a path that does not exist and when nothing is installed.
     """
     found: dict[str, list[Installation]] = defaultdict(list)
     for folder in _folders(paths):
-        installation = _installation(folder, disk, run)
+        installation = _installation(folder, reader)
         found[installation.name].append(installation)
     if not found:
         raise NothingToAudit(f"no distributions in {', '.join(map(str, paths)) or 'sys.path'}")
-    return Survey(installations=tuple(_compared(found)), reads=disk.reads)
+    return tuple(_compared(found))
 
 
-def chosen(survey: Survey, only: Iterable[str]) -> Survey:
-    """Return the part of a survey that `only` names, all of it when that is empty; raises `NothingToAudit`."""
+def chosen(found: Iterable[Installation], only: Iterable[str]) -> tuple[Installation, ...]:
+    """Return those that `only` names, all of them when that is empty; raises `NothingToAudit`."""
     names = {canonicalize_name(name) for name in only}
-    if missing := sorted(names - {installation.name for installation in survey.installations}):
+    kept = tuple(i for i in found if not names or i.name in names)
+    if missing := sorted(names - {installation.name for installation in kept}):
         raise NothingToAudit(f"not installed: {', '.join(missing)}")
-    kept = tuple(i for i in survey.installations if not names or i.name in names)
-    return survey.model_copy(update={"installations": kept})
+    return kept
 
 
 def search_path(paths: Sequence[Path]) -> list[Path]:
@@ -58,7 +58,7 @@ def _folders(paths: Sequence[Path]) -> Iterator[Path]:
             raise NothingToAudit(f"there is no folder {path}")
 
 
-def _installation(folder: Path, disk: Disk, run: StepRun) -> Installation:
+def _installation(folder: Path, reader: Reader) -> Installation:
     named = _FOLDER.fullmatch(folder.name)
     assert named is not None, folder
     entry_points: tuple[EntryPoint, ...] = ()
@@ -66,7 +66,7 @@ def _installation(folder: Path, disk: Disk, run: StepRun) -> Installation:
     file = folder / "entry_points.txt"
     if file.exists():
         try:
-            entry_points = tuple(_entry_points(disk.read(file, run).decode()))
+            entry_points = tuple(_entry_points(reader.read(file).decode()))
         except (configparser.Error, UnicodeDecodeError) as unreadable:
             error = str(unreadable).partition("\n")[0]
     return Installation(

@@ -19,9 +19,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from audit.disk import Disk
-from audit.models import AuditRequest, Described, EntryPoint, Installation, Integrity, Metadata, Wiring
-from flow import StepFailed, StepRun
+from audit.disk import Reader
+from audit.models import Described, EntryPoint, Installation, Integrity, Metadata, Wiring
+from flow import StepFailed
 
 _LICENCE_FILE = re.compile(r"(un)?licen[cs]e|copying", re.IGNORECASE)
 _MOST_LICENCE_FILES = 4
@@ -34,12 +34,12 @@ class MetadataUnusable(StepFailed):
 # -- metadata ----------------------------------------------------------------------------------------------------------
 
 
-def read_core_metadata(installation: Installation, disk: Disk, run: StepRun) -> Metadata:
+def read_core_metadata(installation: Installation, reader: Reader) -> Metadata:
     """Return what the metadata file says; raises `MetadataUnusable` when there is none, or one without a name."""
     folder = installation.folder
     file = folder / ("METADATA" if folder.suffix == ".dist-info" else "PKG-INFO")
     try:
-        raw, _ = parse_email(disk.read(file, run))
+        raw, _ = parse_email(reader.read(file))
     except FileNotFoundError:
         raise MetadataUnusable(f"there is no {file.name} in {folder}") from None
     if not raw.get("name") or not raw.get("version"):
@@ -54,7 +54,7 @@ def read_core_metadata(installation: Installation, disk: Disk, run: StepRun) -> 
         classifiers=tuple(raw.get("classifiers", ())),
         requires=tuple(raw.get("requires_dist", ())),
         requires_python=raw.get("requires_python", ""),
-        editable=_is_editable(folder / "direct_url.json", disk, run),
+        editable=_is_editable(folder / "direct_url.json", reader),
         installed_on=_day_of(file),
     )
 
@@ -73,18 +73,18 @@ def _same(left: str, right: str) -> bool:
         return True  # escaped in the name of the folder in ways of its own
 
 
-def read_licence_files(installation: Installation, disk: Disk, run: StepRun) -> Iterator[tuple[str, str]]:
+def read_licence_files(installation: Installation, reader: Reader) -> Iterator[tuple[str, str]]:
     """Yield name and text of the licence files that were installed beside the metadata."""
     folder = installation.folder
     files = sorted(file for file in folder.rglob("*") if _LICENCE_FILE.search(file.name) and file.is_file())
     for file in files[:_MOST_LICENCE_FILES]:
-        yield file.name, disk.read(file, run).decode(errors="replace")
+        yield file.name, reader.read(file).decode(errors="replace")
 
 
-def _is_editable(direct_url: Path, disk: Disk, run: StepRun) -> bool:
+def _is_editable(direct_url: Path, reader: Reader) -> bool:
     if not direct_url.exists():
         return False
-    origin = json.loads(disk.read(direct_url, run))
+    origin = json.loads(reader.read(direct_url))
     return bool(origin.get("dir_info", {}).get("editable", False))
 
 
@@ -116,12 +116,12 @@ class RecordedFile:
         """True when there is something to compare the content with, and the size has not told already."""
         return bool(self.algorithm) and self.size is not None and not self.is_resized
 
-    def is_changed(self, disk: Disk, run: StepRun) -> bool:
+    def is_changed(self, reader: Reader) -> bool:
         """Read the file and tell whether its content is another one than it was."""
-        return disk.digest(self.path, self.algorithm, run) != self.digest
+        return reader.digest(self.path, self.algorithm) != self.digest
 
 
-def compare_files(installation: Installation, request: AuditRequest, disk: Disk, run: StepRun) -> tuple[Integrity, int]:
+def compare_files(installation: Installation, reader: Reader) -> tuple[Integrity, int]:
     """Compare files with RECORD: all by presence and size, a sample by hash. Also return the bytes hashed.
 
     Every day has its own sample, so an audit that runs every day comes to see every file.
@@ -129,11 +129,11 @@ def compare_files(installation: Installation, request: AuditRequest, disk: Disk,
     record = installation.folder / "RECORD"
     if not record.exists():
         return Integrity(note="there is no RECORD, so nothing can be compared"), 0
-    files = list(_recorded(record.parent.parent, disk.read(record, run).decode()))
+    files = list(_recorded(record.parent.parent, reader.read(record).decode()))
     hashable = [file for file in files if file.is_hashable]
-    looked_at = sorted(hashable, key=lambda file: _lot(file, request.today))[: request.sample]
+    looked_at = sorted(hashable, key=lambda file: _lot(file, reader.request.today))[: reader.request.sample]
     altered = [file for file in files if file.is_resized]
-    altered += [file for file in looked_at if file.is_changed(disk, run)]
+    altered += [file for file in looked_at if file.is_changed(reader)]
     integrity = Integrity(
         recorded=len(files),
         verified=len(looked_at),

@@ -74,8 +74,12 @@ class AuditRequest(Record):
     fail_on: Literal["low", "medium", "high", "never"] = Field(default="high", description="risk that fails the run")
     budget: int = Field(default=20_000, ge=1, description="how many files may be read")
     sample: int = Field(default=8, ge=0, description="files per distribution whose hash is verified; others by size")
-    concurrency: int = Field(default=8, ge=1, le=64, description="distributions audited at the same time")
     today: date = Field(default_factory=_today, description="the day to judge ages by")
+
+    @property
+    def partial(self) -> Path:
+        """The file for what was found when the budget ends before the audit does."""
+        return self.output / "partial.json"
 
 
 class LicencePolicy(Record):
@@ -90,18 +94,6 @@ class Policy(Record):
 
     licences: LicencePolicy = LicencePolicy()
     waivers: dict[str, str] = Field(default_factory=dict)
-
-
-class AuditContext(PipelineContext):
-    """What all steps share: the request, the policy, what is installed, and counters."""
-
-    request: AuditRequest = Field(default_factory=AuditRequest)
-    policy: Policy = Policy()
-    installed: dict[str, str] = Field(default_factory=dict)
-    files_verified: Annotated[int, operator.add] = 0
-    bytes_verified: Annotated[int, operator.add] = 0
-    retries: Annotated[int, operator.add] = 0
-    fallbacks: Annotated[int, operator.add] = 0
 
 
 # -- what is found out about one distribution --------------------------------------------------------------------------
@@ -139,11 +131,23 @@ class Installation(Record):
     entry_points_error: str | None = None
 
 
-class Survey(Record):
-    """All installations, and how many files it took to find them."""
+class AuditContext(PipelineContext):
+    """What all steps share: the request, the policy, what is there, and counters.
 
-    installations: tuple[Installation, ...]
-    reads: int = 0
+    Distributions are audited side by side, each with its own view of this; their counts are added up by the reducers.
+    What a step counts in an attempt that fails is not kept.
+    """
+
+    request: AuditRequest = Field(default_factory=AuditRequest)
+    policy: Policy = Policy()
+    installed: dict[str, str] = Field(default_factory=dict)
+    """Versions by name, of everything that is installed."""
+    chosen: tuple[Installation, ...] = ()
+    """What is audited, in this order."""
+    files_verified: Annotated[int, operator.add] = 0
+    bytes_verified: Annotated[int, operator.add] = 0
+    retries: Annotated[int, operator.add] = 0
+    fallbacks: Annotated[int, operator.add] = 0
 
 
 class Metadata(Record):
@@ -243,8 +247,15 @@ class Reason(Record):
     text: str
 
 
+class Verdict(Record):
+    """What is wrong and what to do about it, in words."""
+
+    explanation: str
+    action: str
+
+
 class Assessment(Record):
-    """The verdict on one distribution, and everything it rests on."""
+    """The risk of one distribution, and everything it rests on. There is a verdict when the risk is not low."""
 
     name: str
     version: str
@@ -252,6 +263,7 @@ class Assessment(Record):
     location: str
     risk: Risk
     reasons: tuple[Reason, ...] = ()
+    verdict: Verdict | None = None
     waiver: str | None = None
     licence: Licence | None = None
     integrity: Integrity | None = None
@@ -263,11 +275,9 @@ class Assessment(Record):
 
 
 class Findings(Record):
-    """The verdicts by name, and what the budget did not reach."""
+    """All assessments, by name."""
 
     assessments: tuple[Assessment, ...]
-    unaudited: tuple[str, ...] = ()
-    reads: int = 0
 
 
 class Totals(Record):
@@ -296,7 +306,15 @@ class Report(Record):
     policy: str
     totals: Totals
     violations: tuple[str, ...]
-    unaudited: tuple[str, ...] = ()
+    distributions: tuple[Assessment, ...]
+
+
+class Partial(Record):
+    """The content of partial.json: what was found before the budget ended, and what was not reached."""
+
+    schema_version: Literal[1] = 1
+    generated_at: datetime
+    unaudited: tuple[str, ...]
     distributions: tuple[Assessment, ...]
 
 

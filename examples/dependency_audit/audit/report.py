@@ -11,33 +11,56 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from audit.models import Assessment, AuditContext, Family, Findings, Outcome, Report, Risk, Stage, Totals
+from audit.models import (
+    Assessment,
+    AuditContext,
+    Family,
+    Findings,
+    Outcome,
+    Partial,
+    Report,
+    Risk,
+    Stage,
+    Totals,
+    Verdict,
+)
 from audit.risk import violations
+from flow import Event, RunResult, RunStatus
 
 
-def save(findings: Findings, context: AuditContext) -> Outcome:
+def save(findings: Findings, context: AuditContext, reads: int) -> Outcome:
     """Write report.json and report.md into the folder that the request names."""
-    report, folder = make_report(findings, context), context.request.output
+    report, folder = make_report(findings, context, reads), context.request.output
     _write_atomically(folder / "report.json", report.model_dump_json(indent=2) + "\n")
     _write_atomically(folder / "report.md", as_markdown(report))
-    (folder / "partial.json").unlink(missing_ok=True)
+    context.request.partial.unlink(missing_ok=True)
     return Outcome(violations=report.violations, totals=report.totals, report=folder / "report.md")
 
 
-def save_partial(findings: Findings, context: AuditContext) -> str:
-    """Write what was found before the budget ended into a file of its own, and return the words for it."""
-    report, path = make_report(findings, context), context.request.output / "partial.json"
-    _write_atomically(path, report.model_dump_json(indent=2) + "\n")
-    done, all_of_them = len(findings.assessments), len(findings.assessments) + len(findings.unaudited)
-    return f"Request limit of {context.request.budget} exceeded after {done} of {all_of_them} distributions, see {path}"
+def keep_what_was_found(event: Event) -> None:
+    """When the budget ends a run, write what it had found into partial.json. The last complete report stays."""
+    if isinstance(event.result, RunResult) and event.result.status is RunStatus.LIMIT_EXCEEDED:
+        _save_partial(event.result)
 
 
-def make_report(findings: Findings, context: AuditContext) -> Report:
+def _save_partial(result: RunResult[Outcome]) -> None:
+    context: AuditContext = result.final_pipeline_context
+    found = {step.output.name: step.output for step in result.walk() if step.name == "respond" and step.success}
+    names = [installation.name for installation in context.chosen]
+    partial = Partial(
+        generated_at=_now(),
+        unaudited=tuple(name for name in names if name not in found),
+        distributions=tuple(found[name] for name in names if name in found),
+    )
+    _write_atomically(context.request.partial, partial.model_dump_json(indent=2) + "\n")
+
+
+def make_report(findings: Findings, context: AuditContext, reads: int) -> Report:
     """Put the findings and the counters of the run together."""
     request = context.request
     risks = Counter(assessment.risk for assessment in findings.assessments)
     return Report(
-        generated_at=datetime.now(UTC).replace(microsecond=0),
+        generated_at=_now(),
         python=platform.python_version(),
         environment=", ".join(map(str, request.paths)) or sys.prefix,
         fail_on=request.fail_on,
@@ -48,16 +71,19 @@ def make_report(findings: Findings, context: AuditContext) -> Report:
             medium=risks[Risk.MEDIUM],
             low=risks[Risk.LOW],
             waived=sum(assessment.waiver is not None for assessment in findings.assessments),
-            files_read=findings.reads,
+            files_read=reads,
             files_verified=context.files_verified,
             bytes_verified=context.bytes_verified,
             retries=context.retries,
             fallbacks=context.fallbacks,
         ),
         violations=tuple(a.name for a in violations(findings.assessments, request.fail_on)),
-        unaudited=findings.unaudited,
         distributions=findings.assessments,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _write_atomically(path: Path, text: str) -> None:
@@ -99,8 +125,6 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _verdict(report: Report) -> str:
-    if report.unaudited:
-        return f"**Incomplete:** the budget ended before {len(report.unaudited)} distributions were audited."
     if report.violations:
         return f"**Violations:** {', '.join(report.violations)}."
     return "No violations."
@@ -110,16 +134,15 @@ def _attention(report: Report) -> Iterator[str]:
     yield "## Needs attention"
     yield ""
     rows = [
-        (f"**{reason.risk}**", f"{a.name} {a.version}", reason.about, reason.text + _waived(a))
+        (f"**{a.risk}**", f"{a.name} {a.version}", a.verdict.explanation, _action(a, a.verdict))
         for a in sorted(report.distributions, key=lambda a: (-a.risk.rank, a.name))
-        for reason in a.reasons
-        if reason.risk is not Risk.LOW
+        if a.verdict is not None
     ]
-    yield from _table(("Risk", "Distribution", "About", "Why"), rows) if rows else ("Nothing.",)
+    yield from _table(("Risk", "Distribution", "Why", "What to do"), rows) if rows else ("Nothing.",)
 
 
-def _waived(assessment: Assessment) -> str:
-    return f" (waived: {assessment.waiver})" if assessment.waiver else ""
+def _action(assessment: Assessment, verdict: Verdict) -> str:
+    return f"Nothing, waived: {assessment.waiver}" if assessment.waiver else verdict.action
 
 
 def _licences(report: Report) -> Iterator[str]:
@@ -181,7 +204,7 @@ def _method(report: Report) -> Iterator[str]:
     yield (
         f"{totals.files_read:,} files read; {totals.files_verified:,} of them ({totals.bytes_verified / 1e6:,.1f} MB) "
         f"compared with the hash recorded at installation, all others by presence and size. "
-        f"{totals.fallbacks} licences were known only from their text; {totals.retries} reads had to be repeated."
+        f"{totals.fallbacks} licences were known only from their text; {totals.retries} attempts had to be repeated."
     )
     yield ""
     yield (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from audit.licences import permitted
 from audit.models import Assessment, Family, Installation, Judged, Policy, Reason, Risk, Stage
+from audit.verdict import with_verdict
 from audit.wording import some
+from flow import StepResult
 
 
 def assess(known: Judged, policy: Policy) -> Assessment:
-    """Return the verdict: the risk is that of the worst reason, and low without any."""
+    """Return the assessment: the risk is that of the worst reason, and low without any."""
     reasons = [reason for rule in _RULES for reason in rule(known, policy)]
     reasons.sort(key=lambda reason: -reason.risk.rank)
     return Assessment(
@@ -32,14 +34,25 @@ def assess(known: Judged, policy: Policy) -> Assessment:
 
 
 def unreadable(installation: Installation, why: str, policy: Policy) -> Assessment:
-    """Return the verdict on a distribution that could not be audited: nothing is known, so nothing can be trusted."""
-    return Assessment(
+    """Return the assessment of one that could not be audited: nothing is known, so nothing can be trusted."""
+    known = Assessment(
         name=installation.name,
         version=installation.version,
         location=str(installation.folder.parent),
         risk=Risk.HIGH,
         reasons=(Reason(risk=Risk.HIGH, about="metadata", text=f"could not be audited: {why}"),),
         waiver=policy.waivers.get(installation.name),
+    )
+    return with_verdict(known)
+
+
+def gathered(
+    outcomes: Iterable[Assessment | StepResult], installations: Sequence[Installation], policy: Policy
+) -> tuple[Assessment, ...]:
+    """Return an assessment for each of `installations`: what its audit returned, or a verdict on why it failed."""
+    return tuple(
+        unreadable(installation, str(outcome.feedback), policy) if isinstance(outcome, StepResult) else outcome
+        for installation, outcome in zip(installations, outcomes, strict=True)
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from audit.disk import Disk
-from audit.models import Assessment, AuditRequest, Outcome, Report
-
+from audit.models import Assessment, AuditContext, AuditRequest, Outcome, Report
+from audit.report import keep_what_was_found
 from examples.dependency_audit import app
-from flow import RunResult
+from flow import Flow, Pipeline, RunResult
 
 
 class Site:
@@ -47,9 +47,12 @@ class Site:
             (info / "RECORD").write_text("\n".join([*rows, f"{info.name}/RECORD,,"]), encoding="utf-8")
         return info
 
+    def request(self, **request: Any) -> AuditRequest:
+        return AuditRequest(paths=(self.folder,), output=self.output, **request)
+
     def run(self, disk: Disk | None = None, **request: Any) -> RunResult[Outcome]:
         flow = app.flow if disk is None else app.flow.evolve(resources=disk)
-        return flow.run(AuditRequest(paths=(self.folder,), output=self.output, **request))
+        return flow.run(self.request(**request))
 
     def report(self, disk: Disk | None = None, **request: Any) -> Report:
         self.run(disk, **request)
@@ -60,6 +63,12 @@ class Site:
 
     def audit(self, name: str, **request: Any) -> Assessment:
         return next(found for found in self.report(**request).distributions if found.name == name)
+
+
+def flow_with_concurrency(number: int) -> Flow[AuditRequest | None, Outcome]:
+    """Return the flow of the example with another number of distributions that are audited at the same time."""
+    steps = [step.evolve(max_concurrency=number) if step is app.audit_each else step for step in app.audit_all]
+    return Flow(Pipeline(steps), context_model=AuditContext, resources=Disk(), hooks=[keep_what_was_found])
 
 
 def recorded(path: str, content: bytes) -> str:

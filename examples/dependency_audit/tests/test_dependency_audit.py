@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit.disk import Disk
-from audit.models import AuditRequest, Family, Licence, Outcome, Report, Risk
 
+from audit.disk import Disk
+from audit.models import AuditRequest, Family, Licence, Outcome, Partial, Report, Risk
 from examples.dependency_audit import app
-from examples.dependency_audit.tests.made_up_site import Site
+from examples.dependency_audit.tests.made_up_site import Site, flow_with_concurrency
 from flow import RunResult, RunStatus
 
 APP = Path(app.__file__)
@@ -75,6 +75,19 @@ class FailingDisk(Disk):
         return super().load(path)
 
 
+class DiskThatLoses(Disk):
+    """A disk that cannot read the metadata of a distribution."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def load(self, path: Path) -> bytes:
+        if path.parent.name.startswith(self.name):
+            raise OSError("Input/output error")
+        return super().load(path)
+
+
 @pytest.mark.parametrize("file", ["METADATA", "RECORD", "entry_points.txt"])
 def test_read_that_fails_once_is_repeated(site: Site, file: str) -> None:
     site.add("fine", files={"INFO/entry_points.txt": "[some.plugins]\na = fine\n"})
@@ -82,13 +95,13 @@ def test_read_that_fails_once_is_repeated(site: Site, file: str) -> None:
     report = site.report(disk)
     assert disk.failures == []
     assert [found.risk for found in report.distributions] == [Risk.LOW]
-    assert report.totals.retries == (file != "entry_points.txt")  # which belongs to the survey, not to a distribution
+    assert report.totals.retries == 1
 
 
 def test_distribution_that_cannot_be_read_is_of_high_risk_and_others_are_audited(site: Site) -> None:
     site.add("broken")
     site.add("fine")
-    broken, fine = site.report(FailingDisk("METADATA", times=3), concurrency=1).distributions
+    broken, fine = site.report(DiskThatLoses("broken")).distributions
     assert (broken.risk, fine.risk) == (Risk.HIGH, Risk.LOW)
     assert "could not be audited" in broken.reasons[0].text
     assert "Input/output error" in broken.reasons[0].text
@@ -99,12 +112,13 @@ def test_spent_budget_ends_the_run_and_keeps_what_was_found(site: Site) -> None:
         site.add(f"some{number}")
     site.run()
     before = (site.output / "report.json").read_bytes()
-    result = site.run(budget=9, concurrency=1)
-    assert result.status is RunStatus.LIMIT_EXCEEDED
-    assert str(result.error).startswith("Request limit of 9 exceeded after 2 of 6 distributions")
+    result = flow_with_concurrency(1).run(site.request(budget=9))
+    assert (result.status, result.failed_path) == (RunStatus.LIMIT_EXCEEDED, "2:audit_each/2/2:verify_files")
+    assert str(result.error).startswith("Request limit of 9 exceeded")
+    assert str(site.output / "partial.json") in str(result.error)
     assert result.usage.requests == 9
     assert (site.output / "report.json").read_bytes() == before
-    partial = site.written("partial.json")
+    partial = Partial.model_validate_json((site.output / "partial.json").read_bytes())
     assert [found.name for found in partial.distributions] == ["some0", "some1"]
     assert partial.unaudited == ("some2", "some3", "some4", "some5")
 
@@ -126,13 +140,58 @@ def test_budget_covers_the_survey(site: Site) -> None:
     assert (result.status, result.failed_path) == (RunStatus.LIMIT_EXCEEDED, "1:survey")
 
 
+def test_spent_budget_stops_the_audits_beside_it(site: Site) -> None:
+    for number in range(40):
+        site.add(f"some{number}")
+    result = site.run(budget=20)
+    assert result.status is RunStatus.LIMIT_EXCEEDED
+    assert result.usage.requests <= 20
+    audited = [step for step in result.step("audit_each").children if step.name == "respond" and step.success]
+    assert len(audited) == len(Partial.model_validate_json((site.output / "partial.json").read_bytes()).distributions)
+    assert len(audited) <= 5
+
+
+# -- one distribution after the other, in the result of the run
+
+
+def test_steps_of_a_distribution_are_children_in_the_result(site: Site) -> None:
+    site.add("broken", "Requires-Dist: gone")
+    site.add("fine")
+    result = site.run()
+    assert result.step("2:audit_each/1/0:read_metadata").success
+    assert result.step("2:audit_each/0/6:respond").metadata["executed_branch_key"] == "high"
+    assert result.step("2:audit_each/1/6:respond").metadata["executed_branch_key"] == "low"
+    assert [step.path for step in result.step("2:audit_each/1/6:respond").children] == [
+        "2:audit_each/1/6:respond/low/0:accept"
+    ]
+
+
+def test_counts_of_all_distributions_are_added_up(site: Site) -> None:
+    for name in ("one", "two", "three"):
+        site.add(name, "License: see file", files={"INFO/licenses/LICENSE": MIT})
+    context = site.run().final_pipeline_context
+    assert (context.files_verified, context.fallbacks) == (9, 3)
+    assert context.bytes_verified > 3 * len(MIT)
+
+
+def test_run_in_which_nothing_can_be_audited_fails(site: Site) -> None:
+    site.add("broken", metadata="nonsense")
+    result = site.run()
+    assert (result.status, result.failed_path) == (RunStatus.FAILED, "2:audit_each/0/0:read_metadata")
+    assert "states no name or no version" in str(result.error)
+    assert not site.output.exists()
+
+
 # -- the report and the verdict
 
 
 def test_distributions_stand_in_the_same_order_in_every_report(site: Site) -> None:
     for name in ("c", "a", "B", "d"):
         site.add(name)
-    reports = [site.report(concurrency=concurrency) for concurrency in (1, 4)]
+    reports = []
+    for number in (1, 4):
+        flow_with_concurrency(number).run(site.request())
+        reports.append(site.written())
     assert [found.name for found in reports[0].distributions] == ["a", "b", "c", "d"]
     assert reports[0].distributions == reports[1].distributions
 
@@ -144,7 +203,7 @@ def test_report_has_the_fields_that_programs_rely_on(site: Site) -> None:
     assert data["schema_version"] == 1
     assert set(data) == set(Report.model_json_schema()["properties"])
     assert set(data["distributions"][0]) == {
-        "name", "version", "summary", "location", "risk", "reasons", "waiver",
+        "name", "version", "summary", "location", "risk", "reasons", "verdict", "waiver",
         "licence", "integrity", "wiring", "maturity",
     }  # fmt: skip
     assert data["distributions"][0]["licence"] == {
@@ -161,7 +220,8 @@ def test_markdown_begins_with_what_needs_attention(site: Site) -> None:
     lines = (site.output / "report.md").read_text(encoding="utf-8").splitlines()
     assert "**2 distributions: 1 high, 0 medium, 1 low risk.**" in lines
     assert "**Violations:** broken." in lines
-    assert "| **high** | broken 1.0 | dependencies | not installed: gone |" in lines
+    todo = "Install what it requires, in a version that fits."
+    assert f"| **high** | broken 1.0 | Dependencies: not installed: gone. | {todo} |" in lines
 
 
 def test_report_that_cannot_be_replaced_stays_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +292,12 @@ def test_request_that_makes_no_sense_says_why(
 
 
 def test_every_value_between_steps_can_be_stored(site: Site) -> None:
-    site.add("some")
+    site.add("broken", "Requires-Dist: gone", "Requires-Dist: =2")
+    site.add("fine")
+    site.add("nonsense", metadata="nonsense")
+    site.add("quiet", "License: see file", files={"INFO/licenses/LICENSE": MIT})
     stored = app.flow.evolve(state="memory://")
-    assert stored.run(AuditRequest(paths=(site.folder,), output=site.output)).success
+    assert stored.run(site.request(fail_on="never")).success
 
 
 def test_empty_environment_is_refused(site: Site) -> None:
@@ -246,7 +309,7 @@ def test_empty_environment_is_refused(site: Site) -> None:
 
 def flow_run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flow", "run", str(APP), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603  our own program
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_command_prints_the_outcome_and_exits_with_0(site: Site) -> None:

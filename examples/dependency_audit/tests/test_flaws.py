@@ -6,8 +6,8 @@ from datetime import date
 from typing import Any
 
 import pytest
-from audit.models import Risk
 
+from audit.models import Risk
 from examples.dependency_audit.tests.made_up_site import Site
 
 
@@ -76,6 +76,7 @@ def test_requirement_of_an_extra_is_not_missed(site: Site) -> None:
 
 
 def test_missing_metadata_file_is_reported(site: Site) -> None:
+    site.add("other")
     (site.add("broken") / "METADATA").unlink()
     assert "there is no METADATA" in site.audit("broken").reasons[0].text
 

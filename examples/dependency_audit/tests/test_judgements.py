@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+
 from audit.licences import family_of, licence_from_metadata, licence_from_texts, permitted
 from audit.maturity import judge
 from audit.models import Family, Licence, LicencePolicy, Metadata, Stage
