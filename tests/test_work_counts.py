@@ -298,7 +298,6 @@ def test_run_leaves_nothing_behind() -> None:
     assert objects < 50
 
 
-@pytest.mark.xfail(strict=True, reason="the root scope of a run that has ended still refers to the run")
 @pytest.mark.parametrize("settings", [{}, {"retries": 2}, {"timeout": 60}, {"deadline": 60}], ids=str)
 def test_run_leaves_no_work_for_the_garbage_collector(settings: dict[str, Any]) -> None:
     flow = flow_of(noop, 10, **settings)

@@ -60,5 +60,6 @@ def recorder() -> Recorder:
     """A hook to pass as ``hooks=[recorder]``."""
     return Recorder()
 
+
 # Programs for type checkers, with mistakes on purpose: test_static_typing gives them to mypy, nobody runs them.
 collect_ignore_glob = ["typing/*"]

@@ -573,8 +573,10 @@ def test_file_may_be_called_like_anything(app: Any, cli: Any, name: str) -> None
         ),
         (
             "Step.human_in_the_loop('x')",
-            "error: app.py, line 3: AttributeError: Step.human_in_the_loop comes from flow-hitl: "
-            "pip install flow-hitl\n",
+            (
+                "error: app.py, line 3: AttributeError: Step.human_in_the_loop comes from flow-hitl: "
+                "pip install flow-hitl\n"
+            ),
         ),
     ],
 )

@@ -298,6 +298,7 @@ class Flow(Generic[InT, OutT]):
         return task
 
     def _forget(self, run: Run) -> None:
+        run.dissolve()
         if self._active.get(run.run_id) is run:
             del self._active[run.run_id]
 

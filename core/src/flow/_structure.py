@@ -13,6 +13,7 @@ import attrs
 import orjson
 from blake3 import blake3
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from ._pipeline import Pipeline
 from ._step import BaseStep
@@ -61,7 +62,7 @@ def describe(value: Any) -> Any:
         told = {field.name: _told(field.name, value.__getattribute__(field.name), describe) for field in fields}
         return {"type": _qualified(type(value)), **told}
     if isinstance(value, BaseModel):
-        told = value.model_dump(mode="json", fallback=lambda item: _qualified(type(item)))
+        told = to_jsonable_python(value, fallback=lambda item: _qualified(type(item)))
         return {"type": _qualified(type(value)), **told}
     return _outline(value, describe)
 

@@ -67,8 +67,10 @@ def _context_of(step: SubWorkflow[Any, Any], data: Any, scope: Scope) -> BaseMod
     model = step.context_model
     if not step.inherit_context:
         return build_context(model or PipelineContext, {}, data)
+    if model is None:
+        return None
     outer = scope.context
-    if model is None or outer is None or isinstance(outer, model):
+    if outer is None or isinstance(outer, model):
         return None
     shared = {name: peek(outer, name) for name in type(outer).model_fields if name in model.model_fields}
     return build_context(model, shared, data)

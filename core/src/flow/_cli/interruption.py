@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from flow._agents import _threads
+from .._agents import _threads
 
 GRACE_S = 0.5
 """How long a program that has printed its result waits for agents in threads, which nothing can stop."""

@@ -13,11 +13,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from flow._discovery import Contribution, PluginKind, PluginState
-from flow._packages import CORE, installed_version
-from flow._plugins import Plugins
-from flow._settings import Settings
-from flow.errors import (
+from .._discovery import Contribution, PluginKind, PluginState
+from .._packages import CORE, installed_version
+from .._plugins import Plugins
+from .._settings import Settings
+from ..errors import (
     AnswerInvalid,
     ErrorCategory,
     FlowError,

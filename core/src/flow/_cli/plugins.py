@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flow._cli.main import plugins_of
-from flow._cli.table import table
-from flow._discovery import Contribution, PluginKind, PluginState, PluginStatus
-from flow._packages import CORE, canonical
-from flow._plugin_check import hook_arguments
-from flow.errors import ConfigurationError
+from .._discovery import Contribution, PluginKind, PluginState, PluginStatus
+from .._packages import CORE, canonical
+from .._plugin_check import hook_arguments
+from ..errors import ConfigurationError
+from .main import plugins_of
+from .table import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flow._plugins import Plugins
+    from .._plugins import Plugins
 
 app = typer.Typer(no_args_is_help=True, help="List, check, block and write plugins.")
 
@@ -172,7 +172,7 @@ def hooks(ctx: typer.Context, as_json: _Json = False) -> None:
 @app.command()
 def block(ctx: typer.Context, name: _Name) -> None:
     """Never load a plugin again: writes it into the settings file."""
-    from flow._cli import settings_file
+    from . import settings_file
 
     plugins = plugins_of(ctx)
     found = plugins.catalogue.named(name)
@@ -188,7 +188,7 @@ def block(ctx: typer.Context, name: _Name) -> None:
 @app.command()
 def unblock(ctx: typer.Context, name: _Name) -> None:
     """Allow a blocked plugin again: takes it out of the settings file."""
-    from flow._cli import settings_file
+    from . import settings_file
 
     plugins = plugins_of(ctx)
     path = plugins.settings.source
@@ -218,6 +218,6 @@ def new(
     directory: Annotated[Path, typer.Option("--directory", "-d", help="Where to write the package.")] = Path(),
 ) -> None:
     """Write a complete plugin package, whose own tests pass at once."""
-    from flow._cli.scaffold import new as write_package
+    from .scaffold import new as write_package
 
     write_package(name, kind, directory)

@@ -11,10 +11,10 @@ import attrs
 import typer
 from pydantic_core import PydanticSerializationError, to_json
 
-from flow._flow import Flow
-from flow._results import RunResult, StepResult, describe_error
-from flow._stream import StreamChunk
-from flow.errors import ControlSignal, FlowError, RunFailed
+from .._flow import Flow
+from .._results import RunResult, StepResult, describe_error
+from .._stream import StreamChunk
+from ..errors import ControlSignal, FlowError, RunFailed
 
 
 def print_output(value: Any, streamed: str = "") -> None:

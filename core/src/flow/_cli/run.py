@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flow._flow import Flow
-    from flow._protocols import Tracer
-    from flow._usage import UsageLimits
+    from .._flow import Flow
+    from .._protocols import Tracer
+    from .._usage import UsageLimits
 
 app = typer.Typer()
 
@@ -58,11 +58,11 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the output and errors, nothing else.")] = False,
 ) -> None:
     """Run a pipeline and print what comes of it; the texts for the user stand beside the options."""
-    from flow._cli.run_input import read_input, read_values
-    from flow._cli.session import Session
-    from flow._cli.target import load_flow
-    from flow._run import new_id
-    from flow.errors import ConfigurationError
+    from .._run import new_id
+    from ..errors import ConfigurationError
+    from .run_input import read_input, read_values
+    from .session import Session
+    from .target import load_flow
 
     if stream and as_json:
         raise ConfigurationError("--stream and --json exclude each other: one prints pieces, the other a whole")
@@ -84,7 +84,7 @@ def run(
 
 
 def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
-    from flow._usage import UsageLimits
+    from .._usage import UsageLimits
 
     given = {"total_cost_usd_limit": cost, "total_tokens_limit": tokens}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -93,7 +93,7 @@ def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> Usa
 
 def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> tuple[list[str | Tracer], bool]:
     """Return the tracers of the flow, those asked for, and live progress if wanted; and whether the console's is on."""
-    from flow._discovery import PluginKind
+    from .._discovery import PluginKind
 
     tracers = [*flow._tracers, *(name for name in dict.fromkeys(names) if name not in flow._tracers)]
     active = [*tracers, *flow.kernel.settings.tracers]

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from flow._pipeline import Pipeline
-from flow._serialize import build_adapter
-from flow._types import type_name
-from flow.errors import ConfigurationError
+from .._pipeline import Pipeline
+from .._serialize import build_adapter
+from .._types import type_name
+from ..errors import ConfigurationError
 
 
 def read_input(text: str | None, pipeline: Pipeline[Any, Any], *, as_json: bool = False) -> Any:

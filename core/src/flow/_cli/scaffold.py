@@ -18,10 +18,10 @@ from string import Template
 
 import typer
 
-from flow._discovery import Catalogue, PluginKind
-from flow._packages import CORE, canonical, installed_version
-from flow._settings import Settings, did_you_mean
-from flow.errors import ConfigurationError
+from .._discovery import Catalogue, PluginKind
+from .._packages import CORE, canonical, installed_version
+from .._settings import Settings, did_you_mean
+from ..errors import ConfigurationError
 
 KINDS = ("step", "state", "cache", "tracer", "validator", "policy", "engine", "command")
 """What can be written; a directory of templates each."""

@@ -11,13 +11,13 @@ from typing import Any
 import attrs
 import typer
 
-from flow._cli import report
-from flow._cli.interruption import Interruption, leave_threads_behind
-from flow._cli.main import exit_code
-from flow._flow import Flow, run_sync
-from flow._results import RunResult, RunStatus
-from flow._stream import StreamChunk
-from flow.errors import FlowError
+from .._flow import Flow, run_sync
+from .._results import RunResult, RunStatus
+from .._stream import StreamChunk
+from ..errors import FlowError
+from . import report
+from .interruption import Interruption, leave_threads_behind
+from .main import exit_code
 
 
 @attrs.frozen(kw_only=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from flow._settings import did_you_mean, read_toml
-from flow.errors import SettingsError
+from .._settings import did_you_mean, read_toml
+from ..errors import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path

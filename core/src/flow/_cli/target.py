@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flow._flow import Flow
-from flow._pipeline import Pipeline
-from flow._settings import did_you_mean
-from flow._step import BaseStep
-from flow.errors import ConfigurationError, FlowError
+from .._flow import Flow
+from .._pipeline import Pipeline
+from .._settings import did_you_mean
+from .._step import BaseStep
+from ..errors import ConfigurationError, FlowError
 
 _RUNNABLE = (Flow, Pipeline, BaseStep)
 _PREFERRED = ("flow", "pipeline", "main")

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flow._graph import Finding, ValidationReport
+    from .._graph import Finding, ValidationReport
 
 app = typer.Typer()
 
@@ -31,9 +31,9 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
 ) -> None:
     """Check a pipeline and print the findings."""
-    from flow._cli.session import Session
-    from flow._cli.target import load_flow
-    from flow._graph import validate_graph
+    from .._graph import validate_graph
+    from .session import Session
+    from .target import load_flow
 
     with Session(as_json=as_json).own_stdout():
         flow = load_flow(target)
@@ -50,7 +50,7 @@ def validate(
 def _print_json(report: ValidationReport, target: str, failing: bool) -> None:
     import attrs
 
-    from flow._cli.report import as_json
+    from .report import as_json
 
     findings = [attrs.asdict(finding) for finding in report.findings]
     typer.echo(as_json({"target": target, "is_valid": report.is_valid, "passed": not failing, "findings": findings}))
