@@ -196,6 +196,14 @@ def test_writes_of_an_agent_persist_and_are_seen_by_the_next_step(run: Run) -> N
     assert result.final_pipeline_context.topic == "history"
 
 
+def test_a_result_shows_the_context_as_the_step_left_it(run: Run) -> None:
+    async def count(_: Any, *, context: Research) -> None:
+        context.count += 1
+
+    result = run(Step("a", count) >> Step("b", count) >> Step("c", lambda _: None), 0, context_model=Research)
+    assert [item.branch_context and item.branch_context.count for item in result.step_history] == [1, 2, None]
+
+
 def test_a_failed_attempt_leaves_no_trace(run: Run) -> None:
     async def flaky(_: Any, *, context: Research, run: Any) -> int:
         context.count += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 from ._discovery import PluginKind, provider_of
 from ._kernel import default_kernel
+from ._settings import did_you_mean
 from .errors import PluginError
 
 
@@ -16,8 +17,12 @@ def find_constructor(owner: str, name: str) -> Callable[..., Any]:
     if plugins.find(PluginKind.DSL, name) is None:
         hint = provider_of(PluginKind.DSL, name)
         if hint is None:
+            meant = did_you_mean(
+                name, {item.name for item in plugins.catalogue.contributions if item.kind is PluginKind.DSL}
+            )
             raise AttributeError(
                 f"type object {owner!r} has no attribute {name!r}, and no installed plugin offers {owner}.{name}"
+                + (f". {meant}" if meant else "")
             )
         raise AttributeError(f"{owner}.{name} comes from {hint}: pip install {hint}")
     try:

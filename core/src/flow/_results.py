@@ -37,7 +37,8 @@ class StepResult:
     """What one step did.
 
     ``children`` are the results of the steps inside it; ``usage`` includes theirs and that of failed attempts.
-    ``replayed`` says that the result came from the journal, ``cached`` that it came from the cache.
+    ``replayed`` says that the result came from the journal, ``cached`` that it came from the cache. ``branch_context``
+    is the context as the step left it, when it asked for the context.
     """
 
     name: str
