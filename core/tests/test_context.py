@@ -196,6 +196,24 @@ def test_writes_of_an_agent_persist_and_are_seen_by_the_next_step(run: Run) -> N
     assert result.final_pipeline_context.topic == "history"
 
 
+def test_a_value_that_cannot_be_compared_fails_its_step(run: Run) -> None:
+    class Odd:
+        def __ne__(self, other: object) -> bool:
+            raise RuntimeError("not comparable")
+
+    class Holder(PipelineContext):
+        thing: Any = None
+
+    async def touch(_: Any, *, context: Holder) -> None:
+        assert context.thing is not None
+
+    result = run(Step("a", touch), 0, context_model=Holder, initial_context={"thing": Odd()})
+    assert (result.status, result.step_history[0].feedback) == (
+        "failed",
+        "Agent failed with RuntimeError: not comparable",
+    )
+
+
 def test_a_result_shows_the_context_as_the_step_left_it(run: Run) -> None:
     async def count(_: Any, *, context: Research) -> None:
         context.count += 1

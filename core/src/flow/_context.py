@@ -184,7 +184,7 @@ def differs(left: Any, right: Any) -> bool:
         return True
     try:
         return bool(left != right)
-    except Exception:  # noqa: BLE001  arrays and the like refuse a truth value: assume a change rather than lose one
+    except (TypeError, ValueError):  # arrays and the like refuse a truth value: assume a change rather than lose one
         return True
 
 

@@ -222,6 +222,10 @@ def _in_scope(step: BaseStep[Any, Any], segment: str, execute: Execute) -> Execu
         started = _clock()
         try:
             result = await execute(data, own)
+            if own._context is not None:
+                result.branch_context = own._context
+                if result.success and not result.replayed:
+                    own.commit(own.changes())
         except StateError:
             raise  # what happened cannot be recorded, so nothing further may run
         except Exception as error:  # noqa: BLE001  an agent may raise anything; it becomes the step's failure
@@ -235,10 +239,6 @@ def _in_scope(step: BaseStep[Any, Any], segment: str, execute: Execute) -> Execu
         if own._items is not None:
             result.children = result.children or own.history
             own._items = None  # scopes below refer back: freed here at once, and not by the garbage collector
-        if own._context is not None:
-            result.branch_context = own._context
-            if result.success and not result.replayed:
-                own.commit(own.changes())
         if own._spent is not None:
             result.usage = own._spent
             if result.success or not result.halts_run:
