@@ -76,11 +76,29 @@ def test_a_flow_with_its_own_context_gets_and_returns_the_fields_of_the_same_nam
     assert (context.shared, context.initial_prompt, context.topic) == (11, "mine", "outer")
 
 
+def test_dictionaries_are_updated_and_nothing_is_taken_back_as_none(run: Run) -> None:
+    class Holder(PipelineContext):
+        found: dict[str, int] | None = None
+        best: str | None = None
+
+    class Smaller(PipelineContext):
+        found: dict[str, int] | None = None
+        best: str | None = None
+
+    async def change(_: Any, *, context: Smaller) -> None:
+        context.found = {"b": 2}
+        context.best = None
+
+    sub = Flow(Step("change", change), context_model=Smaller).as_step("sub")
+    context = run(sub, 0, context_model=Holder, initial_context={"found": {"a": 1}, "best": "x"}).final_pipeline_context
+    assert (context.found, context.best) == ({"a": 1, "b": 2}, "x")
+
+
 def test_a_missing_field_fails_the_step_naming_field_and_model(run: Run) -> None:
     sub = Flow(Step("a", bump), context_model=Demanding).as_step("sub")
     result = run(Step("before", bump) >> sub, 0, context_model=Outer)
     assert result.status == "failed"
-    assert "Demanding needs must_have" in str(result.error)
+    assert "the context Demanding of sub-workflow 'sub' needs must_have, which Outer does not have" in str(result.error)
     assert [item.success for item in result.step_history] == [True, False]
 
 

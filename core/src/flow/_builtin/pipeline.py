@@ -8,6 +8,7 @@ from .._context import PipelineContext, build_context, commit, peek
 from .._pipeline import Pipeline
 from .._results import StepResult
 from .._subflow import SubWorkflow
+from ..errors import StepFailed
 from ..hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -73,9 +74,24 @@ def _context_of(step: SubWorkflow[Any, Any], data: Any, scope: Scope) -> BaseMod
     if outer is None or isinstance(outer, model):
         return None
     shared = {name: peek(outer, name) for name in type(outer).model_fields if name in model.model_fields}
+    missing = [name for name, field in model.model_fields.items() if field.is_required() and name not in shared]
+    if missing:
+        raise StepFailed(
+            f"the context {model.__name__} of sub-workflow {step.name!r} needs {', '.join(missing)}, "
+            f"which {type(outer).__name__} does not have",
+            path=scope.path,
+            hint=f"Its fields are: {', '.join(type(outer).model_fields)}. Add it there, or give it a default here",
+        )
     return build_context(model, shared, data)
 
 
 def _hand_back(inner: BaseModel, outer: BaseModel) -> None:
-    names = [name for name in type(inner).model_fields if name in type(outer).model_fields and name != "initial_prompt"]
-    commit(outer, {name: peek(inner, name) for name in names})
+    """Write what the inner steps left to the outer context: dictionaries are updated, other values replaced."""
+    back = {}
+    for name in type(inner).model_fields:
+        value = peek(inner, name)
+        if name in type(outer).model_fields and name != "initial_prompt" and value is not None:
+            before = peek(outer, name)
+            both = isinstance(value, dict) and isinstance(before, dict)
+            back[name] = {**before, **value} if both else value
+    commit(outer, back)
