@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import attrs
 
@@ -216,12 +216,4 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Release workers and connections."""
-        ...
-
-
-class Streaming(Protocol, Generic[_Out]):
-    """An agent function that yields: an async generator function."""
-
-    def __call__(self, data: Any, /, *args: Any, **kwargs: Any) -> AsyncIterator[_Out]:
-        """Yield the chunks for `data`."""
         ...
