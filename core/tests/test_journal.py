@@ -30,7 +30,6 @@ from flow import (
     Settings,
     StateError,
     Step,
-    StepRecord,
     StepResult,
     StepRun,
     UsageLimits,
@@ -385,7 +384,7 @@ async def test_user_data_is_never_taken_for_an_envelope() -> None:
 
 
 class Failing(MemoryState):
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+    async def append_steps(self, run_id: str, epoch: int, records: Any, *, sync: bool = True) -> None:
         raise StateError("the disk is full")
 
 
@@ -401,7 +400,7 @@ async def test_a_run_that_was_taken_over_cannot_write() -> None:
     store = MemoryState()
 
     async def stolen(value: int) -> int:
-        store._runs["r"] = attrs.evolve(store._runs["r"], lease_until=0.0)
+        await store.renew_run("r", 1, 0.0)  # as if this process had been stopped for long
         await store.claim_run("r", "somebody:1", 30)
         return value
 
@@ -420,7 +419,7 @@ async def test_records_hold_the_change_of_the_context_and_not_the_context() -> N
         ("0:a", "", "completed"),
         ("1:b", "", "completed"),
     ]
-    assert steps[0].changes == b'{"n":1,"log":["a"]}'
+    assert steps[0].changes == b'{"set":{"n":1},"append":{"log":["a"]}}'
     run = await store.load_run("r")
     assert isinstance(run, RunRecord)
     assert (run.status, run.owner, run.input) == ("completed", None, b"0")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._flow import Flow, RunHandle
     from ._graph import Finding, ValidationReport
     from ._kernel import Binder, Kernel
+    from ._lease import lease_clock, lease_is_over
     from ._merge import MergePolicy
     from ._pipeline import Pipeline
     from ._policies import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from ._resources import AppResources
     from ._results import Pending, RunResult, RunStatus, StepResult
     from ._run import Run, Scope, StepRun
+    from ._run_ids import check_run_id
     from ._settings import Settings
     from ._step import BaseStep, Step
     from ._stream import StreamChunk
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
         FallbackLoop,
         FlowError,
         InfiniteRedirect,
+        InterruptSignal,
         LeaseLost,
         MissingAgentError,
         NotPaused,
@@ -136,6 +139,7 @@ __all__ = [
     "Flow",
     "FlowError",
     "InfiniteRedirect",
+    "InterruptSignal",
     "Kernel",
     "Layer",
     "LeaseLost",
@@ -191,7 +195,10 @@ __all__ = [
     "__version__",
     "bind_callable",
     "call_user",
+    "check_run_id",
     "hookimpl",
+    "lease_clock",
+    "lease_is_over",
     "step",
     "structure",
     "validator",
@@ -207,6 +214,7 @@ _HOMES = {
     "_flow": "Flow RunHandle",
     "_graph": "Finding ValidationReport",
     "_kernel": "Binder Kernel",
+    "_lease": "lease_clock lease_is_over",
     "_merge": "MergePolicy",
     "_pipeline": "Pipeline",
     "_policies": "Cache ErrorContext Estimate Failure PlaceOn Recovery RecoveryAction RecoveryStrategy",
@@ -215,6 +223,7 @@ _HOMES = {
     "_resources": "AppResources",
     "_results": "Pending RunResult RunStatus StepResult",
     "_run": "Run Scope StepRun",
+    "_run_ids": "check_run_id",
     "_settings": "Settings",
     "_step": "BaseStep Step",
     "_stream": "StreamChunk",
@@ -222,10 +231,10 @@ _HOMES = {
     "_usage": "Usage UsageLimits",
     "_validators": "AgentProcessors BaseValidator PluginOutcome ValidationPlugin ValidationResult validator",
     "errors": "AnswerInvalid CancelSignal CheckFailed CircuitOpen ConfigurationError ContextConflict ControlSignal "
-    "DeadlineExceeded ErrorCategory FallbackLoop FlowError InfiniteRedirect LeaseLost MissingAgentError NotPaused "
-    "PauseSignal PipelineChanged PluginError PluginFailed RunFailed RunNotFound RunOwned RunningLoopError "
-    "SerializationError SettingsError StateBusy StateCorrupt StateError StepFailed StepTimeout UsageLimitExceeded "
-    "ValidationFailed",
+    "DeadlineExceeded ErrorCategory FallbackLoop FlowError InfiniteRedirect InterruptSignal LeaseLost "
+    "MissingAgentError NotPaused PauseSignal PipelineChanged PluginError PluginFailed RunFailed RunNotFound "
+    "RunOwned RunningLoopError SerializationError SettingsError StateBusy StateCorrupt StateError StepFailed "
+    "StepTimeout UsageLimitExceeded ValidationFailed",
     "hookspecs": "hookimpl",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

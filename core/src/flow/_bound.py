@@ -20,6 +20,13 @@ from ._run import Run
 from .errors import ConfigurationError
 
 
+class _NoState:
+    """Says that no store is to be opened, also when a setting names one."""
+
+
+NO_STATE = _NoState()
+
+
 class Closable(Protocol):
     """Something that is closed when the flow is."""
 
@@ -52,7 +59,7 @@ def bind_flow(
     kernel: Kernel,
     pipeline: Pipeline[Any, Any],
     *,
-    state: str | StateBackend | None,
+    state: str | StateBackend | _NoState | None,
     cache: str | CacheBackend | None,
     tracers: Sequence[str | Tracer],
     hooks: Sequence[Callable[[Event], Any]],
@@ -68,7 +75,9 @@ def bind_flow(
         opened.append(opener(value))
         return opened[-1]
 
-    store = open_with(kernel.open_state, state if state is not None else settings.state)
+    store = None
+    if not isinstance(state, _NoState):
+        store = open_with(kernel.open_state, state if state is not None else settings.state)
     services = Services(
         state=store,
         cache=open_with(kernel.open_cache, cache or settings.cache or "memory://"),

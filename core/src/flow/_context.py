@@ -9,9 +9,10 @@ what the step touches, not what the context holds: a 1 MB field that nobody read
 from __future__ import annotations
 
 import copy
+import operator
 import types
 from functools import lru_cache, partial
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,8 +41,8 @@ class PipelineContext(BaseModel):
 
     initial_prompt: str = ""
     scratchpad: dict[str, Any] = Field(default_factory=dict)
-    hitl_history: list[Any] = Field(default_factory=list)
-    command_log: list[Any] = Field(default_factory=list)
+    hitl_history: Annotated[list[Any], operator.add] = Field(default_factory=list)
+    command_log: Annotated[list[Any], operator.add] = Field(default_factory=list)
 
 
 def raw(context: BaseModel) -> dict[str, Any]:

@@ -1,80 +1,113 @@
-"""Runs in a state store: begun, and opened again."""
+"""Runs in a state store: begun, opened again, recovered, and ended from outside."""
 
 from __future__ import annotations
 
-import os
-import socket
+import enum
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import orjson
 from pydantic import BaseModel
 
+from ._answers import Answer, Questions, match_answers, questions_of
 from ._context import build_context
-from ._journal import Journal
+from ._heartbeat import Tenure
+from ._journal import Journal, answer_record
+from ._lease import new_owner
 from ._pipeline import Pipeline
-from ._protocols import RunRecord, StateBackend
-from ._results import RunStatus
+from ._protocols import RunRecord, StateBackend, StepRecord
+from ._results import Pending, RunStatus
 from ._run import Run
 from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
-from .errors import ConfigurationError, NotPaused, PipelineChanged, RunNotFound
+from ._structure import structure
+from ._structure_diff import describe_differences
+from .errors import ConfigurationError, PipelineChanged, RunNotFound
+
+RUNNING, DEAD = "running", "dead"
+_PAGE = 100
+
+
+class Durability(enum.StrEnum):
+    """When what a step returned is safe."""
+
+    FULL = "full"
+    """Before its successor starts, and against a loss of power."""
+    NORMAL = "normal"
+    """Before its successor starts, and against the end of the process."""
+    EXIT = "exit"
+    """When the run ends or pauses."""
+    OFF = "off"
+    """Never: the run is not stored."""
 
 
 @attrs.frozen(eq=False)
 class StoredRun:
-    """A run read back from the store, ready to be executed again."""
+    """A run read back from the store and claimed, ready to be executed again."""
 
     record: RunRecord
+    tenure: Tenure
     journal: Journal
     data: Any
     context: BaseModel
-    answers: Mapping[str, Any]
+    answers: dict[str, Any]
+    questions: dict[str, Pending]
 
 
 @attrs.frozen(eq=False)
 class DurableRuns:
-    """Begins and reopens the runs of one flow in one store.
+    """The runs of one flow in one store.
 
-    :ivar lease_s: seconds for which this process claims a run.
+    :ivar lease_s: seconds for which an execution claims a run; it renews the claim three times as often.
     """
 
     store: StateBackend
     pipeline: Pipeline[Any, Any]
     context_model: type[BaseModel]
     lease_s: float
+    durability: Durability = Durability.FULL
     fingerprint: str = attrs.field(init=False)
+    _structure: bytes = attrs.field(init=False)
     _input: Codec = attrs.field(init=False)
+    _described: list[bool] = attrs.field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "fingerprint", self.pipeline.fingerprint)
+        object.__setattr__(self, "_structure", orjson.dumps(structure(self.pipeline), option=orjson.OPT_SORT_KEYS))
         object.__setattr__(self, "_input", codec_for(self.pipeline.declared_types()[0]))
 
-    async def begin(self, run: Run, data: Any) -> Journal:
-        """Store a new run, claim it and return its journal; `SerializationError` when its input cannot be stored."""
-        now = time.time()
+    async def begin(self, run: Run, data: Any, metadata: Mapping[str, str]) -> Tenure:
+        """Store a new run as executed by this process; `SerializationError` when its input cannot be stored."""
         stored, typed = self._input.encode(data, path=INPUT)
-        context = run.context
-        values = (
-            {} if context is None else {name: context.__getattribute__(name) for name in type(context).model_fields}
-        )
-        await self.store.create_run(
-            RunRecord(
-                run_id=run.run_id,
-                trace_id=run.trace_id,
-                pipeline=self.pipeline.name,
-                fingerprint=self.fingerprint,
-                input=stored,
-                context=dump_context(self.context_model, values, path="initial"),
-                created_at=now,
-                updated_at=now,
-                deadline_at=run.deadline_at,
-                metadata={"input": "typed" if typed else "plain"},
+        values = {} if run.context is None else {name: run.context.__getattribute__(name) for name in _fields(run)}
+        context = dump_context(self.context_model, values, path="initial")
+        await self._describe()
+        now = time.time()
+        tenure = Tenure(self.store, new_owner(), 1, self.lease_s)
+        try:
+            await self.store.create_run(
+                RunRecord(
+                    run_id=run.run_id,
+                    trace_id=run.trace_id,
+                    pipeline=self.pipeline.name,
+                    fingerprint=self.fingerprint,
+                    input=stored,
+                    context=context,
+                    created_at=now,
+                    updated_at=now,
+                    deadline_at=run.deadline_at,
+                    owner=tenure.owner,
+                    epoch=1,
+                    metadata={**metadata, "input": "typed" if typed else "plain"},
+                ),
+                self.lease_s,
             )
-        )
-        epoch = await self.store.claim_run(run.run_id, _owner(), self.lease_s)
-        return Journal(self.store, run.run_id, epoch)
+        except BaseException:
+            tenure.end()
+            raise
+        run.journal = self._journal(run.run_id, tenure.epoch)
+        return tenure
 
     async def reopen(
         self,
@@ -83,55 +116,163 @@ class DurableRuns:
         answer: Any = None,
         answers: Mapping[str, Any] | None = None,
         on_change: str = "refuse",
-    ) -> StoredRun:
-        """Claim a stored run and read its input, context and journal."""
+        recovering: bool = False,
+        max_recoveries: int | None = None,
+    ) -> StoredRun | None:
+        """Claim a stored run and read its input, context and journal.
+
+        Answers are checked before anything is claimed. With `recovering`, a run that is not an orphan any more, or
+        has been recovered `max_recoveries` times and is parked now, is ``None``.
+        """
+        if on_change not in ("refuse", "continue"):
+            raise ConfigurationError(f"on_change is 'refuse' or 'continue', got {on_change!r}")
+        record = await self.load(run_id)
+        if record.fingerprint != self.fingerprint and on_change == "refuse":
+            raise await self._changed(record)
+        accepted = self._accept(record, answer, answers)
+        tenure = await self._claim(record)
+        try:
+            claimed = await self.load(run_id)
+            if recovering and not _is_orphan(claimed):
+                await tenure.give_back(run_id)
+                tenure.end()
+                return None
+            if _differs(record, claimed):  # somebody else went on with it in between
+                accepted = self._accept(claimed, answer, answers)
+            if max_recoveries is not None and claimed.status == RUNNING and claimed.recoveries >= max_recoveries:
+                await self._park(claimed, tenure)
+                return None
+            return await self._open(claimed, tenure, accepted)
+        except BaseException:
+            await tenure.give_back(run_id)
+            tenure.end()
+            raise
+
+    async def load(self, run_id: str) -> RunRecord:
+        """Return the record of a run; raises `RunNotFound`."""
         record = await self.store.load_run(run_id)
         if record is None:
             raise RunNotFound(f"no run has the id {run_id!r}", hint="See the stored runs with: flow runs")
-        if on_change not in ("refuse", "continue"):
-            raise ConfigurationError(f"on_change is 'refuse' or 'continue', got {on_change!r}")
-        if record.fingerprint != self.fingerprint and on_change == "refuse":
-            raise PipelineChanged(
-                f"run {run_id!r} began with another pipeline", hint='Pass on_change="continue" to run it with this one'
+        return record
+
+    async def orphans(self) -> list[str]:
+        """Return the ids of runs of this pipeline that may have something to do and nobody to do it, oldest first."""
+        found: list[str] = []
+        for filters in ({"status": RUNNING}, {"status": "interrupted"}, {"status": "paused", "due": time.time()}):
+            offset = 0
+            while page := await self.store.list_runs(
+                pipeline=self.pipeline.name, limit=_PAGE, offset=offset, **filters
+            ):
+                found += [record.run_id for record in page]
+                offset += len(page)
+        return found[::-1]
+
+    async def cancel(self, run_id: str) -> bool:
+        """Mark a run that nobody executes as cancelled; False when it has ended or is unknown."""
+        record = await self.store.load_run(run_id)
+        if record is None or record.status not in (RUNNING, "paused", "interrupted"):
+            return False
+        tenure = await self._claim(record)
+        try:
+            await self.store.update_run(
+                run_id, tenure.epoch, status="cancelled", error="cancelled", pending=None, wake_at=None, owner=None
             )
-        given = _answers(record, answer, answers)
-        epoch = await self.store.claim_run(run_id, _owner(), self.lease_s)
-        await self.store.update_run(run_id, epoch, status="running", error=None, pending=None)
-        steps = await self.store.load_steps(run_id)
-        values = load_context(self.context_model, record.context) if record.context else {}
-        data = (
-            self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
-            if record.input
-            else None
+        finally:
+            tenure.end()
+        return True
+
+    def _accept(self, record: RunRecord, answer: Any, answers: Mapping[str, Any] | None) -> list[Answer]:
+        given = match_answers(record, answer, answers)
+        if not given:
+            return []
+        asked, known = questions_of(record), Questions(self.pipeline)
+        return [known.check(asked[path], value) for path, value in given.items()]
+
+    async def _claim(self, record: RunRecord) -> Tenure:
+        owner = new_owner()
+        tenure = Tenure(self.store, owner, 0, self.lease_s)
+        try:
+            tenure.epoch = await self.store.claim_run(record.run_id, owner, self.lease_s)
+        except BaseException:
+            tenure.end()
+            raise
+        return tenure
+
+    async def _open(self, record: RunRecord, tenure: Tenure, accepted: Sequence[Answer]) -> StoredRun:
+        kept = [
+            answer_record(answer.path, answer.name, answer.step, answer.stored)
+            for answer in accepted
+            if answer.stored is not None
+        ]
+        if kept:
+            await self.store.append_steps(record.run_id, tenure.epoch, kept)
+        # The questions stay until the run has ended again: when they were first asked counts for their deadlines.
+        died = record.status == RUNNING
+        await self.store.update_run(
+            record.run_id,
+            tenure.epoch,
+            status=RUNNING,
+            error=None,
+            wake_at=None,
+            recoveries=0 if record.status == DEAD else record.recoveries + died,
         )
+        steps = await self.store.load_steps(record.run_id)
+        journal = self._journal(record.run_id, tenure.epoch, steps)
+        answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
+        values = load_context(self.context_model, record.context) if record.context else {}
+        data = None
+        if record.input:
+            data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
         return StoredRun(
             record=record,
-            journal=Journal(self.store, run_id, epoch, steps),
+            tenure=tenure,
+            journal=journal,
             data=data,
             context=build_context(self.context_model, values, data),
-            answers=given,
+            answers=answers | {answer.path: answer.value for answer in accepted},
+            questions=questions_of(record),
+        )
+
+    async def _park(self, record: RunRecord, tenure: Tenure) -> None:
+        reason = f"its process died in {record.recoveries + 1} executions; parked until somebody resumes it"
+        await self.store.update_run(record.run_id, tenure.epoch, status=DEAD, error=reason, owner=None)
+        tenure.end()
+
+    async def _describe(self) -> None:
+        """Keep the structure of the pipeline in the store, once: a refused resume shows what has changed since."""
+        if not self._described:
+            if await self.store.load_pipeline(self.fingerprint) is None:
+                await self.store.save_pipeline(self.fingerprint, self._structure)
+            self._described.append(True)
+
+    async def _changed(self, record: RunRecord) -> PipelineChanged:
+        known = await self.store.load_pipeline(record.fingerprint)
+        lines = [] if known is None else describe_differences(orjson.loads(known), orjson.loads(self._structure))
+        return PipelineChanged(
+            f"run {record.run_id!r} began with another pipeline" + "".join(f"\n  {line}" for line in lines),
+            hint='Pass on_change="continue" to run it with this one: steps are matched by path',
+        )
+
+    def _journal(self, run_id: str, epoch: int, records: Sequence[StepRecord] = ()) -> Journal:
+        return Journal(
+            self.store,
+            run_id,
+            epoch,
+            records,
+            sync=self.durability is Durability.FULL,
+            deferred=self.durability is Durability.EXIT,
         )
 
 
-def _answers(record: RunRecord, answer: Any, answers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Put answers to the paths that wait for them."""
-    if answer is None and not answers:
-        return {}
-    if record.status != RunStatus.PAUSED:
-        raise NotPaused(f"run {record.run_id!r} is {record.status} and waits for no answer")
-    waiting = [item["path"] for item in orjson.loads(record.pending or b"[]")]
-    if answers is None:
-        if len(waiting) != 1:
-            raise ConfigurationError(
-                f"run {record.run_id!r} waits for {len(waiting)} answers",
-                hint=f"Pass answers={{path: value}} for {waiting}",
-            )
-        return {waiting[0]: answer}
-    unknown = sorted(set(answers) - set(waiting))
-    if unknown:
-        raise NotPaused(f"nothing waits at {', '.join(unknown)}; questions wait at {', '.join(waiting)}")
-    return dict(answers)
+def _is_orphan(record: RunRecord) -> bool:
+    if record.status == RunStatus.PAUSED:
+        return record.wake_at is not None and record.wake_at <= time.time()
+    return record.status in (RUNNING, "interrupted")
 
 
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def _differs(before: RunRecord, now: RunRecord) -> bool:
+    return (before.status, before.pending) != (now.status, now.pending)
+
+
+def _fields(run: Run) -> Mapping[str, Any]:
+    return type(run.context).model_fields  # type: ignore[union-attr]

@@ -12,12 +12,15 @@ from ._events import EventKind
 from ._protocols import Execute
 from ._results import Pending, RunResult, RunStatus, StepResult, describe_error
 from ._run import Run
+from ._structure import fingerprint
 from .errors import (
     CancelSignal,
     ControlSignal,
     DeadlineExceeded,
     FlowError,
+    InterruptSignal,
     PauseSignal,
+    StateError,
     StepFailed,
     UsageLimitExceeded,
 )
@@ -57,7 +60,7 @@ async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  a coroutine runs in a task
     if run.interruption is not None:  # cancelled before it began
-        return _interrupted(run.interruption)
+        return _interrupted(run.interruption, run)
     run.attach(task)
     timer = None
     if run.deadline is not None:
@@ -72,9 +75,9 @@ async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
     except asyncio.CancelledError:
         if run.interruption is None:
             raise
-        ending = _interrupted(run.interruption)
+        ending = _interrupted(run.interruption, run)
     except (PauseSignal, CancelSignal) as signal:
-        ending = _interrupted(signal)
+        ending = _interrupted(signal, run)
     finally:
         if timer is not None:
             timer.cancel()
@@ -105,21 +108,30 @@ def _ending_of(result: StepResult) -> Ending:
     return Ending(status, error=result.error, failed=result)
 
 
-def _interrupted(signal: BaseException) -> Ending:
+def _interrupted(signal: BaseException, run: Run) -> Ending:
     if isinstance(signal, DeadlineExceeded):
         return Ending(RunStatus.DEADLINE_EXCEEDED, error=signal)
     if isinstance(signal, PauseSignal):
-        now = time.time()
-        return Ending(
-            RunStatus.PAUSED,
-            pending=tuple(
-                Pending(path=asked.path, message=asked.message, schema=asked.schema, since=now, deadline=asked.deadline)
-                for asked in signal.questions()
-            ),
-        )
+        return Ending(RunStatus.PAUSED, pending=tuple(_pending(asked, run) for asked in signal.questions()))
+    if isinstance(signal, InterruptSignal):
+        return Ending(RunStatus.INTERRUPTED, error=signal)
     if isinstance(signal, CancelSignal):
         return Ending(RunStatus.CANCELLED, error=signal)
-    raise signal if isinstance(signal, ControlSignal) else TypeError(f"a run cannot be interrupted by {signal!r}")
+    if isinstance(signal, (ControlSignal, StateError)):
+        raise signal
+    raise TypeError(f"a run cannot be interrupted by {signal!r}")
+
+
+def _pending(asked: PauseSignal, run: Run) -> Pending:
+    before = run.questions.get(asked.path)
+    return Pending(
+        path=asked.path,
+        message=asked.message,
+        schema=asked.schema,
+        since=time.time() if before is None else before.since,
+        deadline=asked.deadline if before is None else before.deadline,
+        step=fingerprint(asked.step) if asked.step is not None else "",
+    )
 
 
 async def _finish(run: Run, ending: Ending, started_at: float, started: float) -> RunResult[Any]:

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
-import re
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from ._bound import Bound, bind_flow
+from ._arguments import durability_of, lease_seconds, positive, seconds, shorter, texts
+from ._blocking import run_sync
+from ._bound import NO_STATE, Bound, bind_flow
 from ._context import PipelineContext, build_context
-from ._durable import DurableRuns
+from ._durable import Durability, DurableRuns, StoredRun
 from ._events import Event, Observers
+from ._heartbeat import Tenure
 from ._kernel import Kernel, default_kernel
 from ._pipeline import Pipeline, require_pipeline
 from ._protocols import CacheBackend, StateBackend, Tracer
 from ._results import RunResult, RunStatus
-from ._run import Run, new_id
+from ._run import Run
+from ._run_ids import check_run_id, new_id
 from ._step import BaseStep
 from ._stream import Channel, StreamChunk
 from ._subflow import SubWorkflow
 from ._usage import UsageLimits
-from .errors import ConfigurationError, RunningLoopError, StateError
+from .errors import (
+    ConfigurationError,
+    InterruptSignal,
+    LeaseLost,
+    PipelineChanged,
+    RunNotFound,
+    RunOwned,
+    StateError,
+)
 
 InT = TypeVar("InT", contravariant=True)
 OutT = TypeVar("OutT", covariant=True)
 
 T = TypeVar("T")
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+logger = logging.getLogger("flow")
 
 
 class RunHandle(Generic[OutT]):
@@ -73,7 +82,11 @@ class Flow(Generic[InT, OutT]):
     :param hooks: functions that get every `Event`, sync or async.
     :param deadline: seconds each run may take.
     :param max_retries: with `retry_on_error`, how often a failed run is continued from its failed step.
-    :param lease: seconds after which another process may take over a run whose process has died.
+    :param durability: when a step's result is safe: ``"full"``, before its successor starts, and against a loss of
+        power; ``"normal"``, against the end of the process only; ``"exit"``, when the run ends or pauses; ``"off"``,
+        runs are not stored although a setting names a store.
+    :param lease: seconds after which another process may take over a run whose process hangs; one that is gone is
+        noticed at once. It is renewed while the run goes on.
     :param kernel: the kernel that binds; the process-wide one when ``None``.
 
     Raises `ConfigurationError` when the arguments make no sense. ``async with Flow(...)`` closes what it opened.
@@ -98,6 +111,7 @@ class Flow(Generic[InT, OutT]):
         deadline: float | None = None,
         max_retries: int = 0,
         retry_on_error: bool = False,
+        durability: Literal["full", "normal", "exit", "off"] = "full",
         lease: float = 30.0,
         kernel: Kernel | None = None,
     ) -> None:
@@ -111,9 +125,10 @@ class Flow(Generic[InT, OutT]):
         self._state, self._cache = state, cache
         self._tracers = (*tracers, *([local_tracer] if local_tracer is not None else []))
         self._hooks = tuple(hooks)
-        self._deadline = _seconds("deadline", deadline)
+        self._deadline = seconds("deadline", deadline)
         self._run_retries = max_retries if retry_on_error else 0
-        self._lease = lease
+        self._durability = durability_of(durability)
+        self._lease = lease_seconds(lease)
         self._kernel = kernel
         self._bound: Bound | None = None
         self._active: dict[str, Run] = {}
@@ -128,16 +143,18 @@ class Flow(Generic[InT, OutT]):
         trace_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
         deadline: float | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> RunResult[OutT]:
         """Run the pipeline on `data` and return the result; a failing step never raises out of here.
 
         :param run_id: letters, digits, ``-`` and ``_``, at most 128; a fresh one when ``None``.
         :param initial_context: values for the context model.
         :param deadline: seconds this run may take, at most the flow's own.
+        :param metadata: texts to keep with the stored run, such as a tenant or a ticket number.
 
         Raises `ConfigurationError` for wrong use, `StateError` when the run cannot be stored.
         """
-        run = self._new_run(data, run_id, trace_id, initial_context, deadline)
+        run = self._new_run(data, run_id, trace_id, initial_context, deadline, metadata)
         return await self._run(run, data)
 
     def run(self, data: InT = None, **options: Any) -> RunResult[OutT]:  # type: ignore[assignment]
@@ -153,9 +170,23 @@ class Flow(Generic[InT, OutT]):
         return RunHandle(run, self._begin(run, data))
 
     async def cancel(self, run_id: str) -> bool:
-        """Cancel a run of this flow; its status becomes ``cancelled``. False when there was nothing to cancel."""
-        run = self._active.get(run_id)
-        return run.cancel() if run is not None else False
+        """Cancel a run of this flow, or a stored one that nobody executes; its status becomes ``cancelled``.
+
+        False when there was nothing to cancel. Raises `RunOwned` when another process executes the run.
+        """
+        run = self._active.get(check_run_id(run_id))
+        if run is not None:
+            return run.cancel()
+        durable = self._bind().durable
+        return False if durable is None else await durable.cancel(run_id)
+
+    async def interrupt(self, run_id: str | None = None) -> bool:
+        """Stop a run of this flow, or all of them, because the process must end; the status becomes ``interrupted``.
+
+        Stored runs go on with `resume_async` or `recover_async`. False when there was nothing to stop.
+        """
+        runs = list(self._active.values()) if run_id is None else [run for run in [self._active.get(run_id)] if run]
+        return bool([run for run in runs if run.interrupt(InterruptSignal())])
 
     async def stream_async(
         self,
@@ -205,16 +236,75 @@ class Flow(Generic[InT, OutT]):
         return [results[index] for index in sorted(results)]
 
     async def resume_async(
-        self, run_id: str, answer: Any = None, *, answers: Mapping[str, Any] | None = None, on_change: str = "refuse"
+        self,
+        run_id: str,
+        answer: Any = None,
+        *,
+        answers: Mapping[str, Any] | None = None,
+        on_change: Literal["refuse", "continue"] = "refuse",
+        deadline: float | None = None,
     ) -> RunResult[OutT]:
         """Continue a stored run at its first unfinished step: after a crash, a failure, or a pause with its answer.
 
         :param answer: the answer when one question waits; `answers` by path when several do.
         :param on_change: ``"continue"`` accepts a pipeline that differs from the one the run began with.
+        :param deadline: seconds from now that the run may still take, instead of its first deadline.
 
-        Raises `RunNotFound`, `RunOwned`, `NotPaused`, `PipelineChanged` and other `StateError`.
+        Raises `RunNotFound`, `RunOwned`, `NotPaused`, `AnswerInvalid` (the run stays paused), `PipelineChanged`
+        (with the differences) and other `StateError`.
         """
-        return await self._resume(run_id, None, answer=answer, answers=answers, on_change=on_change)
+        durable = self._require_store()
+        if check_run_id(run_id) in self._active:
+            raise RunOwned(f"run {run_id!r} is running in this flow", hint="Wait until it has ended")
+        stored = await durable.reopen(run_id, answer=answer, answers=answers, on_change=on_change)
+        assert stored is not None  # noqa: S101  only recovering leaves a run alone
+        return await self._resume(stored, deadline=seconds("deadline", deadline))
+
+    def resume(self, run_id: str, answer: Any = None, **how: Any) -> RunResult[OutT]:
+        """Continue a stored run and wait: `resume_async` for programs that are not async."""
+        return run_sync(self.resume_async(run_id, answer, **how), "resume", "resume_async")
+
+    async def recover_async(
+        self,
+        *,
+        max_recoveries: int = 5,
+        concurrency: int = 8,
+        on_change: Literal["refuse", "continue"] = "refuse",
+    ) -> list[RunResult[OutT]]:
+        """Resume the stored runs of this pipeline whose process died or was interrupted, and paused ones whose time
+        to answer is over. Returns the results of what was resumed, the oldest run first.
+
+        :param max_recoveries: a run that was resumed after a crash this often is parked with the status ``dead``.
+        :param concurrency: how many run at the same time.
+        :param on_change: ``"continue"`` resumes runs of a changed pipeline too, instead of leaving them with a warning.
+
+        Runs that another process executes are left alone. Raises `StateError` when the store cannot be read.
+        """
+        durable = self._require_store()
+        slots = asyncio.Semaphore(positive("concurrency", concurrency))
+        positive("max_recoveries", max_recoveries)
+
+        async def recover(run_id: str) -> RunResult[OutT] | None:
+            async with slots:
+                try:
+                    stored = await durable.reopen(
+                        run_id, on_change=on_change, recovering=True, max_recoveries=max_recoveries
+                    )
+                except (RunOwned, RunNotFound):  # it lives, or has gone since it was listed
+                    return None
+                except PipelineChanged as changed:
+                    logger.warning("not recovered: %s", changed)
+                    return None
+                return None if stored is None else await self._resume(stored)
+
+        found = [run_id for run_id in await durable.orphans() if run_id not in self._active]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(recover(run_id)) for run_id in found]
+        return [result for task in tasks if (result := task.result()) is not None]
+
+    def recover(self, **how: Any) -> list[RunResult[OutT]]:
+        """Resume what was orphaned and wait: `recover_async` for programs that are not async."""
+        return run_sync(self.recover_async(**how), "recover", "recover_async")
 
     def as_step(self, name: str, *, inherit_context: bool = True) -> SubWorkflow[InT, OutT]:
         """Return this flow's pipeline, context model and limits as one step of another pipeline."""
@@ -253,7 +343,7 @@ class Flow(Generic[InT, OutT]):
 
     def _bind(self) -> Bound:
         if self._bound is None:
-            state = self._state
+            state = self._state if self._durability is not Durability.OFF else NO_STATE
             if state is None and self.kernel.settings.state is None and self._run_retries:
                 state = "memory://"  # what the failed run has finished is needed by its next attempt only
             self._bound = bind_flow(
@@ -263,7 +353,9 @@ class Flow(Generic[InT, OutT]):
                 cache=self._cache,
                 tracers=self._tracers,
                 hooks=self._hooks,
-                durable=lambda store: DurableRuns(store, self.pipeline, self.context_model, self._lease),
+                durable=lambda store: DurableRuns(
+                    store, self.pipeline, self.context_model, self._lease, self._durability
+                ),
             )
         return self._bound
 
@@ -274,11 +366,13 @@ class Flow(Generic[InT, OutT]):
         trace_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
         deadline: float | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Run:
         values = dict(initial_context) if initial_context else {}
         context = build_context(self.context_model, values, data)
-        run = self._make_run(new_id() if run_id is None else _checked_id(run_id), trace_id, context)
-        limit = _shorter(self._deadline, _seconds("deadline", deadline))
+        run = self._make_run(new_id() if run_id is None else check_run_id(run_id), trace_id, context)
+        run.metadata = texts(metadata)
+        limit = shorter(self._deadline, seconds("deadline", deadline))
         if limit is not None:
             run.deadline = asyncio.get_running_loop().time() + limit
             run.deadline_at = time.time() + limit
@@ -303,90 +397,68 @@ class Flow(Generic[InT, OutT]):
             del self._active[run.run_id]
 
     async def _run(self, run: Run, data: Any) -> RunResult[OutT]:
+        tenure = None
         try:
             durable = self._bind().durable
             if durable is not None:
-                run.journal = await durable.begin(run, data)
-            result = await self._execute(run, data)
+                tenure = await durable.begin(run, data, run.metadata)
+            result = await self._execute(run, data, tenure)
         finally:
             self._forget(run)
         for _ in range(self._run_retries):
             if result.status is not RunStatus.FAILED:
                 break
-            result = await self._resume(run.run_id, run.stream)
+            stored = await self._require_store().reopen(run.run_id)
+            assert stored is not None  # noqa: S101  only recovering leaves a run alone
+            result = await self._resume(stored, stream=run.stream)
         return result
 
-    async def _resume(self, run_id: str, stream: Channel | None, **how: Any) -> RunResult[OutT]:
+    async def _resume(
+        self, stored: StoredRun, *, deadline: float | None = None, stream: Channel | None = None
+    ) -> RunResult[OutT]:
+        try:
+            run = self._make_run(stored.record.run_id, stored.record.trace_id, stored.context)
+        except BaseException:
+            stored.tenure.end()
+            raise
+        run.journal, run.answers, run.questions = stored.journal, stored.answers, stored.questions
+        run.stream = stream
+        run.deadline_at = stored.record.deadline_at if deadline is None else time.time() + deadline
+        if run.deadline_at is not None:
+            run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
+        try:
+            return await self._execute(run, stored.data, stored.tenure)
+        finally:
+            self._forget(run)
+
+    def _require_store(self) -> DurableRuns:
         durable = self._bind().durable
         if durable is None:
             raise ConfigurationError(
                 "this flow has no state store, so nothing can be resumed", hint="Flow(..., state=URL)"
             )
-        stored = await durable.reopen(_checked_id(run_id), **how)
-        run = self._make_run(stored.record.run_id, stored.record.trace_id, stored.context)
-        run.journal, run.answers, run.stream = stored.journal, stored.answers, stream
-        run.deadline_at = stored.record.deadline_at
-        if run.deadline_at is not None:
-            run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
-        try:
-            return await self._execute(run, stored.data)
-        finally:
-            self._forget(run)
+        return durable
 
-    async def _execute(self, run: Run, data: Any) -> RunResult[OutT]:
+    async def _execute(self, run: Run, data: Any, tenure: Tenure | None) -> RunResult[OutT]:
         bound = self._bind()
         if bound.listeners:
             run.observers = Observers(bound.listeners)
         try:
-            return await bound.run(data, run)
+            if tenure is None:
+                return await bound.run(data, run)
+            tenure.begin(run)
+            try:
+                return await bound.run(data, run)
+            except LeaseLost:
+                raise
+            except BaseException:
+                await tenure.give_back(run.run_id)
+                raise
+            finally:
+                tenure.end()
         finally:
             if run.observers is not None:
                 await run.observers.close()
-
-
-def run_sync(work: Coroutine[Any, Any, T], name: str, instead: str) -> T:
-    """Run a coroutine to its end on a loop of its own; inside a running loop, say which method to await."""
-    if _in_loop():
-        work.close()
-        raise RunningLoopError(
-            f"Flow.{name}() cannot be called inside a running event loop", hint=f"Write: await flow.{instead}(...)"
-        )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(work)
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-@cache
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-
-
-def _checked_id(run_id: Any) -> str:
-    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
-        raise ConfigurationError(
-            f"{run_id!r:.140} cannot be a run id",
-            hint="Use letters, digits, '-' and '_', at most 128, a letter or digit first",
-        )
-    return run_id
-
-
-def _seconds(name: str, value: Any) -> float | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value != value):
-        raise ConfigurationError(f"{name} is a number of seconds, got {value!r}")
-    return value
-
-
-def _shorter(left: float | None, right: float | None) -> float | None:
-    return left if right is None else right if left is None else min(left, right)
 
 
 async def _numbered(inputs: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[tuple[int, T]]:

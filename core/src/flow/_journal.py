@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import orjson
 
+from ._context_changes import dump_changes, load_changes
 from ._protocols import StateBackend, StepRecord
 from ._results import RunResult, StepResult, describe_error
-from ._serialize import Codec, check_plain, codec_for, dump_context, load_context
+from ._serialize import Codec, check_plain, codec_for
 from ._usage import NO_USAGE, Usage
 from .errors import SerializationError, StepFailed
 
@@ -19,23 +21,48 @@ if TYPE_CHECKING:
     from ._run import Scope
     from ._step import BaseStep
 
-COMPLETED, FAILED, INTERRUPTED, RESTARTED = "completed", "failed", "interrupted", "restarted"
+COMPLETED, FAILED, INTERRUPTED, RESTARTED, ANSWERED = "completed", "failed", "interrupted", "restarted", "answered"
 
 
 class Journal:
-    """The records of one run, by path, and the store they are written to."""
+    """The records of one run, by path, and the store they are written to.
 
-    def __init__(self, store: StateBackend, run_id: str, epoch: int, records: Sequence[StepRecord] = ()) -> None:
+    :param records: what earlier executions of the run have written.
+    :param sync: a record must survive a loss of power before the step's successor starts.
+    :param deferred: records are kept here until the run ends or pauses, and written together then.
+    """
+
+    def __init__(
+        self,
+        store: StateBackend,
+        run_id: str,
+        epoch: int,
+        records: Sequence[StepRecord] = (),
+        *,
+        sync: bool = True,
+        deferred: bool = False,
+    ) -> None:
         self._store = store
         self._run_id = run_id
         self._epoch = epoch
+        self._sync = sync
+        self._deferred: list[StepRecord] | None = [] if deferred else None
         self._records: dict[str, StepRecord] = {}
+        self._inside: defaultdict[str, dict[str, StepRecord]] = defaultdict(dict)
         self._void: dict[str, Usage] = {}
         for record in records:
             if record.status == RESTARTED:
                 self._forget(record.parent, record.usage)
             else:
+                if record.status == FAILED:  # a question inside it is asked anew
+                    self._drop(f"{record.path}/answer")
                 self._records[record.path] = record
+                self._inside[record.parent][record.path] = record
+
+    @property
+    def answers(self) -> list[StepRecord]:
+        """The records of answers that were accepted in earlier executions."""
+        return [record for record in self._records.values() if record.status == ANSWERED]
 
     def completed(self, path: str) -> StepRecord | None:
         """Return the record of a step that completed in an earlier execution of this run."""
@@ -46,17 +73,20 @@ class Journal:
 
     def owed(self, path: str) -> Usage:
         """Return what an earlier, failed execution of a step spent itself: it stays in the books."""
+        if not self._records and not self._void:
+            return NO_USAGE
         record = self._records.get(path)
         if record is None:
             return self._void.get(path, NO_USAGE)
         if record.status == COMPLETED:
             return NO_USAGE
-        inside = sum((child.usage for child in self._below(path)), NO_USAGE)
+        inside = sum((child.usage for child in self._steps_inside(path)), NO_USAGE)
         return record.usage - inside
 
     async def restart(self, step: BaseStep[Any, Any], scope: Scope, attempt: int) -> None:
         """Note that a step with steps inside begins a further attempt: what ran inside it before is not replayed."""
         self._forget(scope.path, scope.usage)
+        scope.run.forget_questions(scope.path)
         await self.append(
             StepRecord(
                 path=f"{scope.path}/attempt {attempt}",
@@ -74,30 +104,43 @@ class Journal:
         """Drop the records below `path`; what was spent until then is owed unless the step itself has a record."""
         self._void[path] = usage
         for inner in [inner for inner in self._records if inner.startswith(f"{path}/")]:
-            del self._records[inner]
+            self._drop(inner)
+
+    def _drop(self, path: str) -> None:
+        record = self._records.pop(path, None)
+        if record is not None:
+            self._inside[record.parent].pop(path, None)
 
     async def append(self, record: StepRecord) -> None:
-        """Store `record`; when this returns it is as durable as the store makes it."""
-        await self._store.append_step(self._run_id, self._epoch, record)
+        """Store `record`; when this returns it is as durable as the flow asks for."""
+        if self._deferred is None:
+            await self._store.append_steps(self._run_id, self._epoch, (record,), sync=self._sync)
+        else:
+            self._deferred.append(record)
 
     async def finish(self, result: RunResult[Any]) -> None:
         """Store how the run ended and give it free for whoever resumes it."""
+        if self._deferred:
+            records, self._deferred = self._deferred, []
+            await self._store.append_steps(self._run_id, self._epoch, records, sync=True)
         pending = [attrs.asdict(item) for item in result.pending]
+        deadlines = [item.deadline for item in result.pending if item.deadline is not None]
         await self._store.update_run(
             self._run_id,
             self._epoch,
+            sync=self._sync or self._deferred is not None,
             status=result.status.value,
             usage=result.usage,
             error=describe_error(result.error),
             pending=orjson.dumps(pending) if pending else None,
+            wake_at=min(deadlines, default=None),
             owner=None,
-            lease_until=0.0,
         )
 
     def replay(self, step: BaseStep[Any, Any], record: StepRecord, scope: Scope, codec: Codec) -> StepResult:
         """Return the recorded result instead of running `step`: usage counts once more, the context change applies."""
         if record.changes is not None and scope.context is not None:
-            scope.commit(load_context(type(scope.context), record.changes, path=record.path))
+            scope.commit(load_changes(scope.enclosing_context, record.changes, path=record.path))
         if record.usage:
             scope.spend(record.usage)
         result = self._restore(record, codec)
@@ -120,19 +163,20 @@ class Journal:
             usage=record.usage,
             feedback=record.feedback,
             error=None if success else StepFailed(record.error or "failed", path=record.path),
-            children=tuple(self._restore(child, None) for child in self._below(record.path)),
+            children=tuple(self._restore(child, None) for child in self._steps_inside(record.path)),
             replayed=True,
             metadata=None if record.metadata is None else orjson.loads(record.metadata),
         )
 
-    def _below(self, path: str) -> list[StepRecord]:
-        return [record for record in self._records.values() if record.parent == path]
+    def _steps_inside(self, path: str) -> list[StepRecord]:
+        if path not in self._inside:
+            return []
+        return [record for record in self._inside[path].values() if record.status != ANSWERED]
 
 
 def make_record(result: StepResult, scope: Scope, codec: Codec, started_at: float) -> StepRecord:
     """Describe a finished step for the journal; raises `SerializationError` when its output cannot be stored."""
     changed = scope.changes() if result.success else {}
-    context = scope.context if changed else None
     output, typed = codec.encode(result.output, path=scope.path) if result.success else (None, True)
     return StepRecord(
         path=scope.path,
@@ -142,7 +186,7 @@ def make_record(result: StepResult, scope: Scope, codec: Codec, started_at: floa
         status=COMPLETED if result.success else FAILED,
         output=output,
         typed=typed,
-        changes=dump_context(type(context), changed, path=scope.path) if context is not None else None,
+        changes=dump_changes(scope.enclosing_context, changed, path=scope.path) if changed else None,
         metadata=_dump_metadata(result, scope.path),
         usage=scope.usage,
         attempts=result.attempts,
@@ -168,6 +212,20 @@ def interrupted_record(step: BaseStep[Any, Any], scope: Scope, started_at: float
     )
 
 
+def answer_record(path: str, name: str, fingerprint: str, answer: bytes) -> StepRecord:
+    """Describe an accepted answer: it must not be lost when the process dies before the step has used it."""
+    return StepRecord(
+        path=f"{path}/answer",
+        parent=path,
+        name=name,
+        kind="answer",
+        status=ANSWERED,
+        output=answer,
+        metadata=orjson.dumps({"step": fingerprint}),
+        started_at=time.time(),
+    )
+
+
 def _enclosing_step(scope: Scope) -> str:
     parent = scope.parent
     while parent is not None and not parent.is_step:
@@ -176,7 +234,7 @@ def _enclosing_step(scope: Scope) -> str:
 
 
 def _dump_metadata(result: StepResult, path: str) -> bytes | None:
-    metadata = result._metadata
+    metadata: Mapping[str, Any] | None = result._metadata
     if not metadata:
         return None
     try:

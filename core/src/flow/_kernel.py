@@ -277,7 +277,7 @@ async def _interrupted(
     """Keep what finished inside a step that was paused or cancelled; the signal goes on as itself."""
     paused = isinstance(signal, PauseSignal)
     if isinstance(signal, PauseSignal) and not signal.path:
-        signal.path = own.path
+        signal.path, signal.step = own.path, step
     children = own.history
     if children or not paused:  # a question itself is not history: it has not been answered yet
         feedback = "waits for an answer" if paused else "cancelled"

@@ -120,7 +120,11 @@ class StepRecord:
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """A run as a store knows it. Times are epoch seconds; ``input`` and ``context`` are JSON text."""
+    """A run as a store knows it. Times are epoch seconds; ``input``, ``context`` and ``pending`` are JSON text.
+
+    ``owner`` and ``lease_until`` say which process executes the run and until when it has promised to show itself
+    again. ``wake_at`` is when a paused run has something to do although nobody has answered.
+    """
 
     run_id: str
     pipeline: str
@@ -139,18 +143,24 @@ class RunRecord:
     usage: Usage = NO_USAGE
     error: str | None = None
     pending: bytes | None = None
+    wake_at: float | None = None
     metadata: Mapping[str, str] = attrs.field(factory=dict, hash=False)
 
 
 class StateBackend(Protocol):
     """A store of runs and their journals.
 
-    Every write names the epoch that `claim_run` returned; a store refuses the write with `LeaseLost` when the run
-    was claimed again since. A method that returns has stored what it was given.
+    A write to a run names the epoch that `claim_run` returned; a store refuses it with `LeaseLost` when the run was
+    claimed again since, in the same transaction as the write. A method that returns has stored what it was given;
+    one that raises has stored nothing of it. ``sync=False`` allows a store to return when the write survives the end
+    of the process but not yet a loss of power. Run ids were checked before they come here.
     """
 
-    async def create_run(self, run: RunRecord) -> None:
-        """Store a new run; `StateError` when the id is taken."""
+    async def create_run(self, run: RunRecord, lease_s: float = 0.0) -> None:
+        """Store a new run; `StateError` when the id is taken.
+
+        A record that names an owner is claimed by it, with the record's epoch, for `lease_s` seconds.
+        """
         ...
 
     async def load_run(self, run_id: str) -> RunRecord | None:
@@ -158,36 +168,69 @@ class StateBackend(Protocol):
         ...
 
     async def claim_run(self, run_id: str, owner: str, lease_s: float) -> int:
-        """Make `owner` the one process that executes the run for `lease_s` seconds and return the new epoch.
+        """Make `owner` the one execution of the run for `lease_s` seconds and return the new, higher epoch.
 
-        `RunNotFound` when it is unknown; `RunOwned` when somebody else's lease has not expired.
+        `RunNotFound` when it is unknown; `RunOwned` when another owner holds a lease that `lease_is_over` denies.
         """
         ...
 
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
-        """Add a finished step; a later record for the same path replaces an earlier one."""
+    async def renew_run(self, run_id: str, epoch: int, lease_s: float) -> None:
+        """Prolong the lease to `lease_s` seconds from now; `LeaseLost` when the run was claimed by another since."""
+        ...
+
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
+        """Add finished steps, all or none of them; a later record for the same path replaces an earlier one."""
         ...
 
     async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
-        """Return the journal in the order in which it was written."""
+        """Return the journal in the order in which it was written, replaced records where they were replaced."""
         ...
 
-    async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
-        """Change fields of the `RunRecord`: status, usage, error, pending, lease_until and the like."""
+    async def update_run(self, run_id: str, epoch: int, *, sync: bool = True, **changes: Any) -> None:
+        """Change fields of the `RunRecord`: status, usage, error, pending and the like.
+
+        ``owner=None`` gives the run free. The store itself keeps ``epoch``, ``lease_until`` and ``updated_at``.
+        """
         ...
 
     async def list_runs(
-        self, *, status: str | None = None, pipeline: str | None = None, limit: int = 20, offset: int = 0
+        self,
+        *,
+        status: str | None = None,
+        pipeline: str | None = None,
+        since: float | None = None,
+        due: float | None = None,
+        limit: int = 20,
+        offset: int = 0,
     ) -> Sequence[RunRecord]:
-        """Return the newest runs first."""
+        """Return the newest runs first: those with all the given values.
+
+        `since` is the earliest ``created_at``, `due` the latest ``wake_at``; runs without one are never due.
+        """
         ...
 
     async def delete_run(self, run_id: str) -> bool:
         """Forget one run and its journal; ``False`` when it was unknown."""
         ...
 
+    async def prune(self, *, older_than: float, keep: int = 0) -> int:
+        """Forget runs that have ended and were last changed before the epoch second `older_than`.
+
+        Runs that are running, paused or interrupted stay, and so do the `keep` newest of the ended ones.
+        Returns how many were forgotten.
+        """
+        ...
+
+    async def save_pipeline(self, fingerprint: str, structure: bytes) -> None:
+        """Keep the JSON text that describes a pipeline under its fingerprint, so that differences can be shown."""
+        ...
+
+    async def load_pipeline(self, fingerprint: str) -> bytes | None:
+        """Return what `save_pipeline` kept, or ``None``."""
+        ...
+
     async def aclose(self) -> None:
-        """Release what the backend holds; using it afterwards opens it again or raises `StateError`."""
+        """Finish what was begun and release what the backend holds; used afterwards, it opens again or raises."""
         ...
 
 

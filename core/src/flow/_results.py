@@ -28,6 +28,7 @@ class RunStatus(enum.StrEnum):
     CANCELLED = "cancelled"
     LIMIT_EXCEEDED = "limit_exceeded"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    INTERRUPTED = "interrupted"
 
 
 # Not frozen: the kernel fills in path, time and usage after the step has returned, and a frozen attrs __init__ with
@@ -125,13 +126,17 @@ class StepResult:
 
 @attrs.frozen(kw_only=True)
 class Pending:
-    """A question a paused run waits for. Times are epoch seconds; `schema` is the JSON schema of the answer."""
+    """A question a paused run waits for. Times are epoch seconds; `schema` is the JSON schema of the answer.
+
+    ``since`` and ``deadline`` are those of the first time it was asked. ``step`` is the fingerprint of the step.
+    """
 
     path: str
     message: str
     schema: Mapping[str, Any] | None = None
     since: float = 0.0
     deadline: float | None = None
+    step: str = ""
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,18 +21,11 @@ if TYPE_CHECKING:
 
     from ._events import Observers
     from ._journal import Journal
+    from ._results import Pending
     from ._stream import Channel
     from ._usage import UsageLimits
 
 _ledger = threading.Lock()
-
-
-def new_id() -> str:
-    """Return a fresh id that sorts by time: milliseconds, then 64 random bits, in hexadecimal.
-
-    Not `uuid4`: reading the system's random source costs 2 µs of the 15 a whole run may take.
-    """
-    return f"{time.time_ns() // 1_000_000 << 64 | random.getrandbits(64):027x}"
 
 
 class Run:
@@ -41,8 +33,8 @@ class Run:
 
     __slots__ = (
         "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal",
-        "limits",
-        "observers", "pipeline", "reserved", "resources", "root",
+        "limits", "metadata",
+        "observers", "pipeline", "questions", "reserved", "resources", "root",
         "run_id", "stream", "trace_id",
     )  # fmt: skip
 
@@ -55,7 +47,12 @@ class Run:
         self.observers: Observers | None = None
         self.journal: Journal | None = None
         self.stream: Channel | None = None
-        self.answers: Mapping[str, Any] = {}
+        self.answers: dict[str, Any] = {}
+        """Accepted answers by the path of the step that asked."""
+        self.metadata: Mapping[str, str] = {}
+        """Texts that are kept with the stored run."""
+        self.questions: dict[str, Pending] = {}
+        """What the run asked when it was paused last, by path: a step that asks again keeps the first deadline."""
         self.deadline: float | None = None
         """Loop time of the deadline."""
         self.deadline_at: float | None = None
@@ -80,6 +77,12 @@ class Run:
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+    def forget_questions(self, path: str) -> None:
+        """Forget what steps below `path` have asked and were told: they begin anew, and may ask again."""
+        for known in (self.questions, self.answers):
+            for asked in [asked for asked in known if asked.startswith(f"{path}/")]:
+                del known[asked]
 
     def attach(self, task: asyncio.Task[Any]) -> None:
         """Remember the task that executes the run, so that `interrupt` can stop it."""
@@ -183,6 +186,11 @@ class Scope:
     def touched(self) -> bool:
         """True when something asked for the context here, so that there may be changes to merge."""
         return self._context is not None
+
+    @property
+    def enclosing_context(self) -> Any:
+        """The context that the changes of this scope are committed to."""
+        return None if self.parent is None else self.parent.context
 
     def changes(self) -> dict[str, Any]:
         """Return the context fields that this scope has changed and not yet committed."""

@@ -21,7 +21,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import PydanticSerializationError, SchemaError
+from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
 from .errors import SerializationError
 
@@ -63,8 +63,11 @@ class Codec:
     def __init__(self, declared: Any) -> None:
         self._adapter = build_adapter(declared)
 
-    def dumps(self, value: Any, *, path: str) -> bytes:
-        """Write `value` as JSON; raises `SerializationError` that names `path`, the type and the remedy."""
+    def dumps(self, value: Any, *, path: str, field: str | None = None) -> bytes:
+        """Write `value` as JSON; raises `SerializationError` that names `path`, the type and the remedy.
+
+        :param field: the field of the context that holds `value`, if it is in there.
+        """
         try:
             if self._adapter is None:
                 check_plain(value)
@@ -72,10 +75,9 @@ class Codec:
             return self._adapter.dump_json(value, warnings="error")
         except (TypeError, ValueError, PydanticSerializationError, RecursionError) as error:
             raise SerializationError(
-                f"{_place(path)}: a value of type {type(value).__name__} cannot be stored: {error}",
+                f"{_place(path, field)}: a value of type {type(value).__name__} cannot be stored: {error}",
                 path=path,
-                hint=f"Annotate {'what the step takes' if path == INPUT else 'what the step returns'}"
-                " (a Pydantic model, dataclass or JSON type)",
+                hint=_remedy(path, field),
                 cause=error,
             ) from error
 
@@ -98,18 +100,29 @@ class Codec:
         """Read what `encode` wrote."""
         return self.loads(data, path=path) if typed else orjson.loads(data)
 
-    def loads(self, data: bytes, *, path: str = "") -> Any:
+    def loads(self, data: bytes, *, path: str = "", field: str | None = None) -> Any:
         """Read a value back; raises `SerializationError` when the stored text does not fit the declared type."""
         try:
             return orjson.loads(data) if self._adapter is None else self._adapter.validate_json(data)
         except (ValueError, ValidationError) as error:
             raise SerializationError(
-                f"{_place(path)}: the stored value does not fit the declared type: {error}", path=path, cause=error
+                f"{_place(path, field)}: the stored value does not fit the declared type: {error}",
+                path=path,
+                cause=error,
             ) from error
 
 
-def _place(path: str) -> str:
-    return "the input of the run" if path == INPUT else f"step {path!r}"
+def _place(path: str, field: str | None) -> str:
+    place = "the input of the run" if path == INPUT else f"step {path!r}"
+    return place if field is None else f"{place}: context.{field}"
+
+
+def _remedy(path: str, field: str | None) -> str:
+    if field is not None:
+        what = f"the field {field!r} of the context"
+    else:
+        what = "what the step takes" if path == INPUT else "what the step returns"
+    return f"Annotate {what} (a Pydantic model, dataclass or JSON type)"
 
 
 @lru_cache(maxsize=1024)
@@ -150,15 +163,15 @@ def dump_context(model: type[BaseModel], values: dict[str, Any], *, path: str) -
     parts = []
     for name, value in values.items():
         codec = codec_for(fields[name].annotation if name in fields else Any)
-        parts.append(orjson.dumps(name) + b":" + codec.dumps(value, path=f"{path} context.{name}"))
+        parts.append(orjson.dumps(name) + b":" + codec.dumps(value, path=path, field=name))
     return b"{" + b",".join(parts) + b"}"
 
 
 def load_context(model: type[BaseModel], data: bytes, *, path: str = "") -> dict[str, Any]:
     """Read fields that `dump_context` wrote."""
     fields = model.model_fields
-    stored = orjson.loads(data)
+    stored = from_json(data)
     return {
-        name: codec_for(fields[name].annotation if name in fields else Any).loads(orjson.dumps(value), path=path)
+        name: codec_for(fields[name].annotation if name in fields else Any).loads(to_json(value), path=path, field=name)
         for name, value in stored.items()
     }

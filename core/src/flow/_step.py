@@ -113,6 +113,13 @@ class BaseStep(Generic[InT, OutT]):
         """Return the steps inside this one by label; validation, drawing and fingerprints use nothing else."""
         return {}
 
+    def answer_type(self) -> Any:
+        """Return the type of the answer that this step waits for; ``None`` when it never waits.
+
+        A step type that pauses overrides it: answers are checked against this type before anything is resumed.
+        """
+        return None
+
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
         return attrs.evolve(self, **changes)

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_origin
 
 import attrs
 import orjson
@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from ._pipeline import Pipeline
 from ._step import BaseStep
+from ._types import type_name
 
 _NOT_STRUCTURE = frozenset({"name", "metadata"})
 # Fields of every step that hold values flow and its plugins define; what else a step holds may be an agent.
@@ -33,7 +34,8 @@ def digest(data: bytes) -> str:
 def structure(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> dict[str, Any]:
     """Describe a step or pipeline and everything inside it as nested dictionaries of plain values.
 
-    Keys: ``name``, ``kind``, ``config`` (the fields that differ from their defaults) and ``children`` by label.
+    Keys: ``name``, ``kind``, ``config`` (the fields that differ from their defaults), ``types`` (those that are
+    declared) and ``children`` by label.
     """
     config: dict[str, Any] = {}
     if isinstance(item, BaseStep):
@@ -46,8 +48,16 @@ def structure(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> dict[str, Any]:
         "name": item.name,
         "kind": item.kind,
         "config": config,
+        "types": _declared(item),
         "children": {label: structure(child) for label, child in item.children().items()},
     }
+
+
+def _declared(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> dict[str, str]:
+    if isinstance(item, Pipeline):  # its types are those of its first and last step
+        return {}
+    types = zip(("input", "output"), item.declared_types(), strict=True)
+    return {side: type_name(declared) for side, declared in types if declared is not Any}
 
 
 def fingerprint(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> str:
@@ -88,6 +98,8 @@ def _outline(value: Any, inner: Callable[[Any], Any] | None = None) -> Any:
     if isinstance(value, functools.partial):
         bound = _outline([value.args, value.keywords])
         return [_outline(value.func), digest(orjson.dumps(bound, option=orjson.OPT_SORT_KEYS))]
+    if get_origin(value) is not None:
+        return type_name(value)
     if isinstance(value, type) or inspect.isroutine(value):
         return _qualified(value)
     return _qualified(type(value))

@@ -33,13 +33,17 @@
     ControlSignal(BaseException)  not a failure: ``except Exception`` cannot swallow it
     ├── PauseSignal               the run waits for an answer
     └── CancelSignal              a step asks that the run be cancelled
+        └── InterruptSignal       the process must stop: the run is left to be resumed
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ._step import BaseStep
 
 
 class ErrorCategory(enum.StrEnum):
@@ -338,6 +342,8 @@ class PauseSignal(ControlSignal):
         self.schema = schema
         self.deadline = deadline
         self.path = path
+        self.step: BaseStep[Any, Any] | None = None
+        """The step that asks; the kernel fills it in."""
         self.others: tuple[PauseSignal, ...] = ()
         """Further questions that wait at the same time, asked by steps that ran beside this one."""
 
@@ -361,6 +367,13 @@ class CancelSignal(ControlSignal):
     def __init__(self, reason: str = "cancelled by a step") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class InterruptSignal(CancelSignal):
+    """The process must stop, the run need not: it is stored as ``interrupted`` and waits to be resumed."""
+
+    def __init__(self, reason: str = "interrupted") -> None:
+        super().__init__(reason)
 
 
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type) and value.__module__ == __name__)  # pyright: ignore[reportUnsupportedDunderAll]

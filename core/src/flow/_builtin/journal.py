@@ -10,6 +10,7 @@ from .._journal import interrupted_record, make_record
 from .._kernel import failed_result
 from .._protocols import Execute, Layer, Wrapper
 from .._serialize import codec_for
+from .._usage import NO_USAGE
 from ..errors import ControlSignal, StateError
 from ..hookspecs import hookimpl
 
@@ -34,7 +35,9 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
             record = journal.completed(scope.path)
             if record is not None:
                 return journal.replay(step, record, scope, codec)
-            scope.spend(journal.owed(scope.path))
+            owed = journal.owed(scope.path)
+            if owed is not NO_USAGE:
+                scope.spend(owed)
             started_at = time.time()
             try:
                 result = await execute(data, scope)

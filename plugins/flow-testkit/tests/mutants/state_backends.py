@@ -18,8 +18,8 @@ class Sound:
     def __init__(self) -> None:
         self.inner: StateBackend = Kernel(Settings(), only=()).open_state("memory://")
 
-    async def create_run(self, run: RunRecord) -> None:
-        await self.inner.create_run(run)
+    async def create_run(self, run: RunRecord, lease_s: float = 0.0) -> None:
+        await self.inner.create_run(run, lease_s)
 
     async def load_run(self, run_id: str) -> RunRecord | None:
         return await self.inner.load_run(run_id)
@@ -27,20 +27,32 @@ class Sound:
     async def claim_run(self, run_id: str, owner: str, lease_s: float) -> int:
         return await self.inner.claim_run(run_id, owner, lease_s)
 
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
-        await self.inner.append_step(run_id, epoch, record)
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
+        await self.inner.append_steps(run_id, epoch, records, sync=sync)
+
+    async def renew_run(self, run_id: str, epoch: int, lease_s: float) -> None:
+        await self.inner.renew_run(run_id, epoch, lease_s)
 
     async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
         return await self.inner.load_steps(run_id)
 
-    async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
-        await self.inner.update_run(run_id, epoch, **changes)
+    async def update_run(self, run_id: str, epoch: int, *, sync: bool = True, **changes: Any) -> None:
+        await self.inner.update_run(run_id, epoch, sync=sync, **changes)
 
     async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
         return await self.inner.list_runs(limit=limit, offset=offset, **filters)
 
     async def delete_run(self, run_id: str) -> bool:
         return await self.inner.delete_run(run_id)
+
+    async def prune(self, *, older_than: float, keep: int = 0) -> int:
+        return await self.inner.prune(older_than=older_than, keep=keep)
+
+    async def save_pipeline(self, fingerprint: str, structure: bytes) -> None:
+        await self.inner.save_pipeline(fingerprint, structure)
+
+    async def load_pipeline(self, fingerprint: str) -> bytes | None:
+        return await self.inner.load_pipeline(fingerprint)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -65,11 +77,12 @@ class LosesWritesThatMeet(Sound):
         super().__init__()
         self.journals: dict[str, tuple[StepRecord, ...]] = {}
 
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
-        await self.inner.append_step(run_id, epoch, record)
-        before = [item for item in self.journals.get(run_id, ()) if item.path != record.path]
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
+        await self.inner.append_steps(run_id, epoch, records, sync=sync)
+        paths = {record.path for record in records}
+        before = [item for item in self.journals.get(run_id, ()) if item.path not in paths]
         await asyncio.sleep(0)
-        self.journals[run_id] = (*before, record)
+        self.journals[run_id] = (*before, *records)
 
     async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
         return self.journals.get(run_id, ()) if await self.load_run(run_id) else ()
@@ -80,9 +93,9 @@ class TestLosesWritesThatMeet(Subject):
 
 
 class LosesWrites(Sound):
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
         if len(await self.load_steps(run_id)) < 3:
-            await super().append_step(run_id, epoch, record)
+            await super().append_steps(run_id, epoch, records, sync=sync)
 
 
 class TestLosesWrites(Subject):
@@ -99,9 +112,9 @@ class TestReorders(Subject):
 
 
 class DoesNotFence(Sound):
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
         run = await self.load_run(run_id)
-        await super().append_step(run_id, run.epoch if run else epoch, record)
+        await super().append_steps(run_id, run.epoch if run else epoch, records, sync=sync)
 
 
 class TestDoesNotFence(Subject):
@@ -124,7 +137,7 @@ class ClaimsInTwoSteps(Sound):
         if run is not None and run.lease_until == 0.0:
             now = await self.load_run(run_id)
             assert now is not None
-            await self.update_run(run_id, now.epoch, owner=None, lease_until=0.0)
+            await self.update_run(run_id, now.epoch, owner=None)
         return await super().claim_run(run_id, owner, lease_s)
 
 
@@ -133,8 +146,9 @@ class TestClaimsInTwoSteps(Subject):
 
 
 class Tears(Sound):
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
-        await super().append_step(run_id, epoch, attrs.evolve(record, output=(record.output or b"")[:65536] or None))
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
+        cut = [attrs.evolve(record, output=(record.output or b"")[:65536] or None) for record in records]
+        await super().append_steps(run_id, epoch, cut, sync=sync)
 
 
 class TestTears(Subject):
@@ -146,9 +160,9 @@ class Duplicates(Sound):
         super().__init__()
         self.journals: dict[str, list[StepRecord]] = {}
 
-    async def append_step(self, run_id: str, epoch: int, record: StepRecord) -> None:
-        await super().append_step(run_id, epoch, record)
-        self.journals.setdefault(run_id, []).append(record)
+    async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
+        await super().append_steps(run_id, epoch, records, sync=sync)
+        self.journals.setdefault(run_id, []).extend(records)
 
     async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
         return self.journals.get(run_id, []) if await self.load_run(run_id) else []
@@ -178,8 +192,8 @@ class TestReadsStale(Subject):
 
 
 class UpdatesHalf(Sound):
-    async def update_run(self, run_id: str, epoch: int, **changes: Any) -> None:
-        await super().update_run(run_id, epoch, **dict(list(changes.items())[:1]))
+    async def update_run(self, run_id: str, epoch: int, *, sync: bool = True, **changes: Any) -> None:
+        await super().update_run(run_id, epoch, sync=sync, **dict(list(changes.items())[:1]))
 
 
 class TestUpdatesHalf(Subject):
@@ -187,9 +201,9 @@ class TestUpdatesHalf(Subject):
 
 
 class Overwrites(Sound):
-    async def create_run(self, run: RunRecord) -> None:
+    async def create_run(self, run: RunRecord, lease_s: float = 0.0) -> None:
         await self.delete_run(run.run_id)
-        await super().create_run(run)
+        await super().create_run(run, lease_s)
 
 
 class TestOverwrites(Subject):

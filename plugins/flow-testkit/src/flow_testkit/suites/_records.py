@@ -30,6 +30,7 @@ def run_record(run_id: str = "run-1", **fields: Any) -> RunRecord:
         "usage": Usage(0.125, 10, 20, 3),
         "error": "none yet",
         "pending": b"[]",
+        "wake_at": 1_800_000_000.75,
         "metadata": {"app": "app.py"},
     }
     return RunRecord(**values | fields)

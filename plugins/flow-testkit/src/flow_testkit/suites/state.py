@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from flow_testkit.suites._state_runs import StateLeaseTests, StateRunTests
-from flow_testkit.suites._state_steps import StateFlowTests, StateStepTests
+from flow_testkit.suites._state_flows import StateFlowTests
+from flow_testkit.suites._state_leases import StateFenceTests, StateLeaseTests
+from flow_testkit.suites._state_listing import StateListTests, StatePruneTests
+from flow_testkit.suites._state_runs import StateReopenTests, StateRunTests
+from flow_testkit.suites._state_sharing import StateConcurrencyTests, StateSharingTests
+from flow_testkit.suites._state_steps import StateStepTests
 
 
-class StateBackendSuite(StateRunTests, StateLeaseTests, StateStepTests, StateFlowTests):
+class StateBackendSuite(
+    StateRunTests,
+    StateReopenTests,
+    StateListTests,
+    StatePruneTests,
+    StateLeaseTests,
+    StateFenceTests,
+    StateStepTests,
+    StateConcurrencyTests,
+    StateSharingTests,
+    StateFlowTests,
+):
     """What every state backend must do. Subclass it and write `make_state`.
 
     ::
