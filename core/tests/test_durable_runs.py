@@ -34,6 +34,8 @@ from flow import (
     Step,
     StepRecord,
     StepResult,
+    StepRun,
+    UsageLimits,
     hookimpl,
 )
 from flow._builtin.memory_state import MemoryState
@@ -100,6 +102,8 @@ class Waiting:
                 signals = [signal for signal in done if isinstance(signal, PauseSignal)]
                 if signals:
                     raise PauseSignal.join(signals)
+                if not all(result.success for result in done):
+                    return StepResult.failed(step, "a branch failed")
                 return StepResult.ok(step, [result.output for result in done])
 
             return both
@@ -530,6 +534,21 @@ async def test_an_accepted_answer_survives_a_crash(asking: Kernel) -> None:
     assert (await flow.resume_async("r")).output == Label(name="n")
 
 
+async def test_an_answer_given_to_a_fallback_outlives_the_attempts_before_it(asking: Kernel) -> None:
+    async def fails(_: Any) -> Any:
+        raise ValueError("always")
+
+    store = MemoryState()
+    container = Both(
+        name="c", left=Step("l", fails), right=Step("r", upper), retries=1, fallback=Ask(name="ask", schema=str)
+    )
+    flow = Flow(container, state=store, kernel=asking)
+    paused = await flow.run_async("x", run_id="r")
+    assert [item.path for item in paused.pending] == ["0:c/fallback"]
+    resumed = await flow.resume_async("r", "fine")
+    assert resumed.output == "fine"
+
+
 async def test_a_secret_answer_is_used_and_never_written(asking: Kernel) -> None:
     store = MemoryState()
     seen: list[str] = []
@@ -601,6 +620,96 @@ async def test_a_run_whose_deadline_has_passed_goes_on_only_with_a_new_one() -> 
     assert (await flow.resume_async("r")).status == "deadline_exceeded"
     blocked = False
     assert (await flow.resume_async("r", deadline=60)).output == "x"
+
+
+def spending(cost: float) -> Step[Any, Any]:
+    async def spend(text: str, *, run: StepRun) -> str:
+        run.usage.add(cost_usd=cost)
+        return text
+
+    return Step("spend", spend)
+
+
+async def test_limits_of_one_run_are_kept_with_it_until_others_are_given() -> None:
+    pipeline = Pipeline([spending(0.1), spending(0.1).evolve(name="again")])
+    flow = Flow(pipeline, state="memory://", usage_limits=UsageLimits(total_cost_usd_limit=1))
+    own = UsageLimits(total_cost_usd_limit=0.15)
+    assert (await flow.run_async("x", run_id="r", usage_limits=own)).status == "limit_exceeded"
+    stopped = await flow.resume_async("r")
+    assert (stopped.status, str(stopped.error)) == ("limit_exceeded", "Cost limit of $0.15 exceeded")
+    more = await flow.resume_async("r", usage_limits=UsageLimits(total_cost_usd_limit=0.2))
+    assert (more.output, more.total_cost_usd) == ("x", pytest.approx(0.2))
+    assert (await flow.run_async("x")).success  # other runs have the flow's limits
+
+
+async def test_the_tighter_of_the_limits_counts() -> None:
+    flow = Flow(spending(0.5), usage_limits=UsageLimits(total_cost_usd_limit=0.4, requests_limit=3))
+    loose = UsageLimits(total_cost_usd_limit=5, total_tokens_limit=7)
+    assert (await flow.run_async("x", usage_limits=loose)).status == "limit_exceeded"
+    assert loose.tightened_by(flow.usage_limits) == UsageLimits(
+        total_cost_usd_limit=0.4, requests_limit=3, total_tokens_limit=7
+    )
+
+
+class Flaky(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "calls"), [(Flaky, 3), ((ValueError, Flaky), 3), (ValueError, 1), ((), 1)], ids=repr
+)
+async def test_a_failed_run_is_retried_from_the_failed_step_on_the_named_causes(retry_on: Any, calls: int) -> None:
+    ran: list[str] = []
+
+    async def first(text: str) -> str:
+        ran.append("first")
+        return text
+
+    async def flaky(text: str) -> str:
+        ran.append("flaky")
+        if ran.count("flaky") < 3:
+            raise Flaky("not yet")
+        return text
+
+    flow = Flow(Step("first", first) >> Step("flaky", flaky), max_retries=2, retry_on=retry_on)
+    assert (await flow.run_async("x")).success is (calls == 3)
+    assert (ran.count("first"), ran.count("flaky")) == (1, calls)
+
+
+@pytest.mark.parametrize("wrong", [42, "ValueError", (ValueError, "x"), BaseException])
+def test_what_is_retried_on_must_be_exceptions(wrong: Any) -> None:
+    with pytest.raises((ConfigurationError, TypeError), match=r"retry_on holds exception types|not iterable"):
+        Flow(Step("a", upper), max_retries=1, retry_on=wrong)
+
+
+async def test_listeners_learn_of_resumes_cancellations_limits_and_deadlines() -> None:
+    kinds: list[str] = []
+    flow = Flow(
+        spending(0.5), state="memory://", hooks=[lambda event: kinds.append(event.kind)], usage_limits=UsageLimits()
+    )
+    await flow.run_async("x", run_id="r", usage_limits=UsageLimits(total_cost_usd_limit=0.1))
+    assert kinds == ["run.started", "step.started", "step.limit", "step.finished", "run.finished"]
+    kinds.clear()
+    await flow.resume_async("r", usage_limits=UsageLimits())
+    assert kinds[:2] == ["run.started", "run.resumed"]
+    kinds.clear()
+
+    async def cancels(text: str) -> str:
+        await stopping.cancel("c")
+        await asyncio.Event().wait()
+        return text
+
+    stopping = Flow(Step("cancels", cancels), hooks=[lambda event: kinds.append(event.kind)])
+    await stopping.run_async("x", run_id="c")
+    assert kinds == ["run.started", "step.started", "run.cancelling", "step.cancelled", "run.finished"]
+    kinds.clear()
+
+    async def slow(text: str) -> str:
+        await asyncio.Event().wait()
+        return text
+
+    await Flow(Step("slow", slow), hooks=[lambda event: kinds.append(event.kind)]).run_async("x", deadline=0.01)
+    assert kinds == ["run.started", "step.started", "run.deadline", "step.cancelled", "run.finished"]
 
 
 @pytest.mark.parametrize("run_id", ["../x", "a/b", "..", "a\n", "%00", "", "x" * 129, None, 7])

@@ -53,3 +53,21 @@ def texts(metadata: Mapping[Any, Any] | None) -> Mapping[str, str]:
 def shorter(left: float | None, right: float | None) -> float | None:
     """Return the smaller of two limits that may be absent."""
     return left if right is None else right if left is None else min(left, right)
+
+
+def exceptions(name: str, value: Any) -> tuple[type[Exception], ...]:
+    """Check an exception type, or several."""
+    types = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    for item in types:
+        if not (isinstance(item, type) and issubclass(item, Exception)):
+            raise ConfigurationError(f"{name} holds exception types, got {item!r:.60}")
+    return types
+
+
+def caused_by(error: BaseException | None, types: tuple[type[Exception], ...]) -> bool:
+    """Tell whether an error or one of its causes is of one of the types."""
+    while error is not None:
+        if isinstance(error, types):
+            return True
+        error = error.__cause__
+    return False

@@ -23,6 +23,7 @@ from ._run import Run
 from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
 from ._structure import structure
 from ._structure_diff import describe_differences
+from ._usage import UsageLimits
 from .errors import ConfigurationError, PipelineChanged, RunNotFound
 
 RUNNING, DEAD = "running", "dead"
@@ -51,6 +52,7 @@ class StoredRun:
     journal: Journal
     data: Any
     context: BaseModel
+    limits: UsageLimits | None
     answers: dict[str, Any]
     questions: dict[str, Pending]
 
@@ -99,7 +101,7 @@ class DurableRuns:
                     deadline_at=run.deadline_at,
                     owner=tenure.owner,
                     epoch=1,
-                    metadata={**metadata, "input": "typed" if typed else "plain"},
+                    metadata={**metadata, **_own_metadata(typed, run.own_limits)},
                 ),
                 self.lease_s,
             )
@@ -229,6 +231,7 @@ class DurableRuns:
             journal=journal,
             data=data,
             context=build_context(self.context_model, values, data),
+            limits=_stored_limits(record),
             answers=answers | {answer.path: answer.value for answer in accepted},
             questions=questions_of(record),
         )
@@ -262,6 +265,19 @@ class DurableRuns:
             sync=self.durability is Durability.FULL,
             deferred=self.durability is Durability.EXIT,
         )
+
+
+def _own_metadata(typed: bool, limits: UsageLimits | None) -> dict[str, str]:
+    """Return what flow itself keeps among the texts of a run: how to read its input, and limits of its own."""
+    kept = {"input": "typed" if typed else "plain"}
+    if limits is not None:
+        kept["usage_limits"] = limits.model_dump_json(exclude_none=True)
+    return kept
+
+
+def _stored_limits(record: RunRecord) -> UsageLimits | None:
+    text = record.metadata.get("usage_limits")
+    return None if text is None else UsageLimits.model_validate_json(text)
 
 
 def _is_orphan(record: RunRecord) -> bool:

@@ -7,7 +7,7 @@ import enum
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -25,6 +25,9 @@ class EventKind(enum.StrEnum):
     """What happened."""
 
     RUN_STARTED = "run.started"
+    RUN_RESUMED = "run.resumed"
+    RUN_CANCELLING = "run.cancelling"
+    RUN_DEADLINE = "run.deadline"
     RUN_FINISHED = "run.finished"
     STEP_STARTED = "step.started"
     STEP_FINISHED = "step.finished"
@@ -34,6 +37,8 @@ class EventKind(enum.StrEnum):
     CHUNK = "step.chunk"
     PAUSED = "step.paused"
     CANCELLED = "step.cancelled"
+    LIMIT = "step.limit"
+    BREAKER = "breaker"
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +47,8 @@ class Event:
 
     ``at`` is in epoch seconds. ``data`` is the input of a starting step or run, ``result`` what a finished one
     returned, ``error`` why an attempt failed, ``delay_s`` how long a retry waits, ``chunk`` a streamed piece. They are
-    the live objects: an observer that writes them anywhere decides what content may leave the process.
+    the live objects: an observer that writes them anywhere decides what content may leave the process. ``detail``
+    holds plain values that only some kinds have, such as the states of a breaker.
     """
 
     kind: EventKind
@@ -58,6 +64,7 @@ class Event:
     error: BaseException | None = None
     delay_s: float = 0.0
     chunk: Any = None
+    detail: Mapping[str, Any] | None = None
 
 
 Listener = Callable[[Event], Any]
@@ -144,6 +151,10 @@ class Observers:
             if not any(queue.full for queue in self._queues):
                 break
             await asyncio.sleep(0)
+        self.post(event)
+
+    def post(self, event: Event) -> None:
+        """Hand `event` over at once, from code that cannot wait."""
         for queue in self._queues:
             queue.put(event)
 

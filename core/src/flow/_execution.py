@@ -46,6 +46,8 @@ async def execute_run(execute: Execute, data: Any, run: Run) -> RunResult[Any]:
     started_at, started = time.time(), time.perf_counter()
     if run.observers is not None:
         await run.publish(EventKind.RUN_STARTED, data=data)
+        if run.resumed:
+            await run.publish(EventKind.RUN_RESUMED)
     try:
         ending = await _run_to_end(execute, data, run)
     except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from ._arguments import durability_of, lease_seconds, positive, seconds, shorter, texts
+from ._arguments import caused_by, durability_of, exceptions, lease_seconds, positive, seconds, shorter, texts
 from ._blocking import run_sync
 from ._bound import NO_STATE, Bound, bind_flow
 from ._context import PipelineContext, build_context
@@ -81,7 +81,8 @@ class Flow(Generic[InT, OutT]):
     :param tracers: names of tracers, or `Tracer` objects.
     :param hooks: functions that get every `Event`, sync or async.
     :param deadline: seconds each run may take.
-    :param max_retries: with `retry_on_error`, how often a failed run is continued from its failed step.
+    :param max_retries: how often a failed run is continued from its failed step, with `retry_on_error` after any
+        failure, with `retry_on` after those whose cause is one of these exceptions.
     :param durability: when a step's result is safe: ``"full"``, before its successor starts, and against a loss of
         power; ``"normal"``, against the end of the process only; ``"exit"``, when the run ends or pauses; ``"off"``,
         runs are not stored although a setting names a store.
@@ -111,6 +112,7 @@ class Flow(Generic[InT, OutT]):
         deadline: float | None = None,
         max_retries: int = 0,
         retry_on_error: bool = False,
+        retry_on: type[Exception] | Sequence[type[Exception]] = (),
         durability: Literal["full", "normal", "exit", "off"] = "full",
         lease: float = 30.0,
         kernel: Kernel | None = None,
@@ -126,7 +128,8 @@ class Flow(Generic[InT, OutT]):
         self._tracers = (*tracers, *([local_tracer] if local_tracer is not None else []))
         self._hooks = tuple(hooks)
         self._deadline = seconds("deadline", deadline)
-        self._run_retries = max_retries if retry_on_error else 0
+        self._retry_on = exceptions("retry_on", retry_on) or ((Exception,) if retry_on_error else ())
+        self._run_retries = max_retries if self._retry_on else 0
         self._durability = durability_of(durability)
         self._lease = lease_seconds(lease)
         self._kernel = kernel
@@ -143,6 +146,7 @@ class Flow(Generic[InT, OutT]):
         trace_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
         deadline: float | None = None,
+        usage_limits: UsageLimits | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> RunResult[OutT]:
         """Run the pipeline on `data` and return the result; a failing step never raises out of here.
@@ -150,11 +154,12 @@ class Flow(Generic[InT, OutT]):
         :param run_id: letters, digits, ``-`` and ``_``, at most 128; a fresh one when ``None``.
         :param initial_context: values for the context model.
         :param deadline: seconds this run may take, at most the flow's own.
+        :param usage_limits: the most this run may spend; the tighter of these and the flow's own counts.
         :param metadata: texts to keep with the stored run, such as a tenant or a ticket number.
 
         Raises `ConfigurationError` for wrong use, `StateError` when the run cannot be stored.
         """
-        run = self._new_run(data, run_id, trace_id, initial_context, deadline, metadata)
+        run = self._new_run(data, run_id, trace_id, initial_context, deadline, usage_limits, metadata)
         return await self._run(run, data)
 
     def run(self, data: InT = None, **options: Any) -> RunResult[OutT]:  # type: ignore[assignment]
@@ -243,12 +248,15 @@ class Flow(Generic[InT, OutT]):
         answers: Mapping[str, Any] | None = None,
         on_change: Literal["refuse", "continue"] = "refuse",
         deadline: float | None = None,
+        usage_limits: UsageLimits | None = None,
     ) -> RunResult[OutT]:
         """Continue a stored run at its first unfinished step: after a crash, a failure, or a pause with its answer.
 
         :param answer: the answer when one question waits; `answers` by path when several do.
         :param on_change: ``"continue"`` accepts a pipeline that differs from the one the run began with.
         :param deadline: seconds from now that the run may still take, instead of its first deadline.
+        :param usage_limits: the most the run may spend, what it has spent already included, instead of its first own
+            limits; the flow's own count too.
 
         Raises `RunNotFound`, `RunOwned`, `NotPaused`, `AnswerInvalid` (the run stays paused), `PipelineChanged`
         (with the differences) and other `StateError`.
@@ -258,7 +266,7 @@ class Flow(Generic[InT, OutT]):
             raise RunOwned(f"run {run_id!r} is running in this flow", hint="Wait until it has ended")
         stored = await durable.reopen(run_id, answer=answer, answers=answers, on_change=on_change)
         assert stored is not None  # noqa: S101  only recovering leaves a run alone
-        return await self._resume(stored, deadline=seconds("deadline", deadline))
+        return await self._resume(stored, deadline=seconds("deadline", deadline), limits=usage_limits)
 
     def resume(self, run_id: str, answer: Any = None, **how: Any) -> RunResult[OutT]:
         """Continue a stored run and wait: `resume_async` for programs that are not async."""
@@ -366,12 +374,14 @@ class Flow(Generic[InT, OutT]):
         trace_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
         deadline: float | None = None,
+        usage_limits: UsageLimits | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Run:
         values = dict(initial_context) if initial_context else {}
         context = build_context(self.context_model, values, data)
         run = self._make_run(new_id() if run_id is None else check_run_id(run_id), trace_id, context)
         run.metadata = texts(metadata)
+        self._limit(run, usage_limits)
         limit = shorter(self._deadline, seconds("deadline", deadline))
         if limit is not None:
             run.deadline = asyncio.get_running_loop().time() + limit
@@ -385,6 +395,11 @@ class Flow(Generic[InT, OutT]):
         run.root.limits = self.usage_limits
         self._active[run_id] = run
         return run
+
+    def _limit(self, run: Run, own: UsageLimits | None) -> None:
+        if own is not None:
+            run.own_limits = own
+            run.root.limits = own.tightened_by(self.usage_limits)
 
     def _begin(self, run: Run, data: Any) -> asyncio.Task[RunResult[OutT]]:
         task = asyncio.create_task(self._run(run, data), name=f"flow-run:{run.run_id}")
@@ -406,7 +421,7 @@ class Flow(Generic[InT, OutT]):
         finally:
             self._forget(run)
         for _ in range(self._run_retries):
-            if result.status is not RunStatus.FAILED:
+            if result.status is not RunStatus.FAILED or not caused_by(result.error, self._retry_on):
                 break
             stored = await self._require_store().reopen(run.run_id)
             assert stored is not None  # noqa: S101  only recovering leaves a run alone
@@ -414,7 +429,12 @@ class Flow(Generic[InT, OutT]):
         return result
 
     async def _resume(
-        self, stored: StoredRun, *, deadline: float | None = None, stream: Channel | None = None
+        self,
+        stored: StoredRun,
+        *,
+        deadline: float | None = None,
+        limits: UsageLimits | None = None,
+        stream: Channel | None = None,
     ) -> RunResult[OutT]:
         try:
             run = self._make_run(stored.record.run_id, stored.record.trace_id, stored.context)
@@ -422,7 +442,8 @@ class Flow(Generic[InT, OutT]):
             stored.tenure.end()
             raise
         run.journal, run.answers, run.questions = stored.journal, stored.answers, stored.questions
-        run.stream = stream
+        run.stream, run.resumed = stream, True
+        self._limit(run, limits if limits is not None else stored.limits)
         run.deadline_at = stored.record.deadline_at if deadline is None else time.time() + deadline
         if run.deadline_at is not None:
             run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()

@@ -13,6 +13,7 @@ import orjson
 from ._context_changes import dump_changes, load_changes
 from ._protocols import StateBackend, StepRecord
 from ._results import RunResult, StepResult, describe_error
+from ._run import is_below
 from ._serialize import Codec, check_plain, codec_for
 from ._usage import NO_USAGE, Usage
 from .errors import SerializationError, StepFailed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ._step import BaseStep
 
 COMPLETED, FAILED, INTERRUPTED, RESTARTED, ANSWERED = "completed", "failed", "interrupted", "restarted", "answered"
+FALLBACK = "fallback"
 
 
 class Journal:
@@ -52,7 +54,7 @@ class Journal:
         self._void: dict[str, Usage] = {}
         for record in records:
             if record.status == RESTARTED:
-                self._forget(record.parent, record.usage)
+                self._forget(record.parent, record.usage, spared=record.metadata is not None)
             else:
                 if record.status == FAILED:  # a question inside it is asked anew
                     self._drop(f"{record.path}/answer")
@@ -84,9 +86,13 @@ class Journal:
         return record.usage - inside
 
     async def restart(self, step: BaseStep[Any, Any], scope: Scope, attempt: int) -> None:
-        """Note that a step with steps inside begins a further attempt: what ran inside it before is not replayed."""
-        self._forget(scope.path, scope.usage)
-        scope.run.forget_questions(scope.path)
+        """Note that a step with steps inside begins a further attempt: what ran inside it before is not replayed.
+
+        Its fallback is no attempt: what that has done and was told stays.
+        """
+        spared = step.fallback is not None and FALLBACK not in step.children()
+        self._forget(scope.path, scope.usage, spared)
+        scope.run.forget_questions(scope.path, spared=f"{scope.path}/{FALLBACK}" if spared else None)
         await self.append(
             StepRecord(
                 path=f"{scope.path}/attempt {attempt}",
@@ -94,16 +100,18 @@ class Journal:
                 name=step.name,
                 kind=step.kind,
                 status=RESTARTED,
+                metadata=b'{"spared": "fallback"}' if spared else None,
                 usage=scope.usage,
                 attempts=attempt,
                 started_at=time.time(),
             )
         )
 
-    def _forget(self, path: str, usage: Usage) -> None:
+    def _forget(self, path: str, usage: Usage, spared: bool) -> None:
         """Drop the records below `path`; what was spent until then is owed unless the step itself has a record."""
         self._void[path] = usage
-        for inner in [inner for inner in self._records if inner.startswith(f"{path}/")]:
+        keep = f"{path}/{FALLBACK}" if spared else None
+        for inner in [inner for inner in self._records if inner.startswith(f"{path}/") and not is_below(inner, keep)]:
             self._drop(inner)
 
     def _drop(self, path: str) -> None:

@@ -245,6 +245,8 @@ def _in_scope(step: BaseStep[Any, Any], segment: str, execute: Execute) -> Execu
                 breach = own.breach()
                 if breach is not None:
                     result.success, result.error, result.feedback = False, breach, breach.message
+                    if run.observers is not None:
+                        await run.publish(EventKind.LIMIT, path, step=step.name, step_kind=step.kind, error=breach)
         scope.record(result)
         if run.observers is not None:
             await run.publish(EventKind.STEP_FINISHED, path, step=step.name, step_kind=step.kind, result=result)

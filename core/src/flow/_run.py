@@ -28,13 +28,18 @@ if TYPE_CHECKING:
 _ledger = threading.Lock()
 
 
+def is_below(path: str, above: str | None) -> bool:
+    """Tell whether `path` is `above` or inside it."""
+    return above is not None and (path == above or path.startswith(f"{above}/"))
+
+
 class Run:
     """What all steps of one run share: ids, deadline, limits, usage, listeners, journal, stream."""
 
     __slots__ = (
         "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal",
-        "limits", "metadata",
-        "observers", "pipeline", "questions", "reserved", "resources", "root",
+        "metadata",
+        "observers", "own_limits", "pipeline", "questions", "reserved", "resources", "resumed", "root",
         "run_id", "stream", "trace_id",
     )  # fmt: skip
 
@@ -47,8 +52,12 @@ class Run:
         self.observers: Observers | None = None
         self.journal: Journal | None = None
         self.stream: Channel | None = None
+        self.resumed = False
+        """True when an earlier execution of the run is in its journal."""
         self.answers: dict[str, Any] = {}
         """Accepted answers by the path of the step that asked."""
+        self.own_limits: UsageLimits | None = None
+        """Limits of this run alone, which are kept with it."""
         self.metadata: Mapping[str, str] = {}
         """Texts that are kept with the stored run."""
         self.questions: dict[str, Pending] = {}
@@ -78,10 +87,13 @@ class Run:
             return None
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
-    def forget_questions(self, path: str) -> None:
-        """Forget what steps below `path` have asked and were told: they begin anew, and may ask again."""
+    def forget_questions(self, path: str, spared: str | None = None) -> None:
+        """Forget what steps below `path` have asked and were told: they begin anew, and may ask again.
+
+        :param spared: a path at and below which nothing is forgotten.
+        """
         for known in (self.questions, self.answers):
-            for asked in [asked for asked in known if asked.startswith(f"{path}/")]:
+            for asked in [asked for asked in known if asked.startswith(f"{path}/") and not is_below(asked, spared)]:
                 del known[asked]
 
     def attach(self, task: asyncio.Task[Any]) -> None:
@@ -94,6 +106,9 @@ class Run:
         if self.interruption is not None:
             return False
         self.interruption = reason
+        if self.observers is not None:
+            kind = EventKind.RUN_DEADLINE if isinstance(reason, DeadlineExceeded) else EventKind.RUN_CANCELLING
+            self.observers.post(self._event(kind, error=reason))
         if self._task is not None:
             self._task.cancel()
         return True
@@ -126,8 +141,10 @@ class Run:
     async def publish(self, kind: EventKind, path: str = "", **fields: Any) -> None:
         """Tell the listeners; call it only when ``observers`` is not ``None``."""
         if self.observers is not None:
-            event = Event(kind=kind, run_id=self.run_id, trace_id=self.trace_id, at=time.time(), path=path, **fields)
-            await self.observers.publish(event)
+            await self.observers.publish(self._event(kind, path=path, **fields))
+
+    def _event(self, kind: EventKind, **fields: Any) -> Event:
+        return Event(kind=kind, run_id=self.run_id, trace_id=self.trace_id, at=time.time(), **fields)
 
 
 class Scope:

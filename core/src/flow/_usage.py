@@ -66,6 +66,14 @@ class UsageLimits(BaseModel):
     output_tokens_limit: int | None = Field(default=None, ge=0)
     requests_limit: int | None = Field(default=None, ge=0)
 
+    def tightened_by(self, other: UsageLimits | None) -> UsageLimits:
+        """Return the limits of both, the smaller where both have one."""
+        if other is None:
+            return self
+        ours, theirs = self.model_dump(exclude_none=True), other.model_dump(exclude_none=True)
+        both = {name: min(value, theirs.get(name, value)) for name, value in ours.items()}
+        return UsageLimits(**theirs | both)
+
     def breach(self, usage: Usage) -> str | None:
         """Say which limit `usage` exceeds, or return ``None``."""
         cost = self.total_cost_usd_limit

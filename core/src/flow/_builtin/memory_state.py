@@ -90,7 +90,7 @@ class MemoryState:
         """Return the newest runs first."""
         found = [
             run
-            for run in sorted(reversed(self._runs.values()), key=_age)
+            for run in self._newest_first()
             if status in (None, run.status)
             and pipeline in (None, run.pipeline)
             and (since is None or run.created_at >= since)
@@ -106,7 +106,7 @@ class MemoryState:
 
     async def prune(self, *, older_than: float, keep: int = 0) -> int:
         """Forget runs that ended long ago."""
-        ended = [run for run in sorted(reversed(self._runs.values()), key=_age) if run.status not in _UNFINISHED]
+        ended = [run for run in self._newest_first() if run.status not in _UNFINISHED]
         old = [run for run in ended[keep:] if run.updated_at < older_than]
         for run in old:
             await self.delete_run(run.run_id)
@@ -128,6 +128,11 @@ class MemoryState:
         run = self._runs[run_id]
         self._runs[run_id] = attrs.evolve(run, lease_until=time.time() + lease_s if run.owner else 0.0)
 
+    def _newest_first(self) -> list[RunRecord]:
+        runs = list(self._runs.values())[::-1]  # of those made in one tick of the clock the later one is first
+        runs.sort(key=lambda run: run.created_at, reverse=True)
+        return runs
+
     def _known(self, run_id: str) -> RunRecord:
         if run_id not in self._runs:
             raise RunNotFound(f"no run has the id {run_id!r}")
@@ -139,6 +144,3 @@ class MemoryState:
             raise LeaseLost(f"run {run_id!r} was taken over by {run.owner}; this result is discarded")
         return run
 
-
-def _age(run: RunRecord) -> float:
-    return -run.created_at
