@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flow import Estimate, Flow, Kernel, RunResult, Settings, Step, StepRun, Usage, UsageLimitExceeded, UsageLimits
+from flow import (
+    BaseStep,
+    Estimate,
+    Flow,
+    Kernel,
+    Pipeline,
+    RunResult,
+    Settings,
+    Step,
+    StepResult,
+    StepRun,
+    Usage,
+    UsageLimitExceeded,
+    UsageLimits,
+    hookimpl,
+)
 
 Run = Callable[..., RunResult[Any]]
 
@@ -104,6 +120,85 @@ def test_an_estimate_that_does_not_fit_is_refused_before_it_is_spent(run: Run) -
 def test_an_estimate_is_given_back_when_the_step_fails(run: Run) -> None:
     step = Step("a", costs(0.1, fails=2), policies=[Estimate(cost_usd=0.2)], retries=2)
     assert run(step, 0, usage_limits=UsageLimits(total_cost_usd_limit=0.4)).success
+
+
+def test_what_a_step_has_spent_of_its_estimate_is_not_counted_twice() -> None:
+    """The first has spent its whole estimate and still runs when the second asks: both fit exactly."""
+    spent, asked = asyncio.Event(), asyncio.Event()
+
+    async def first(value: int, *, run: StepRun) -> int:
+        run.usage.add(cost_usd=0.5)
+        spent.set()
+        await asked.wait()
+        return value
+
+    async def second(value: int, *, run: StepRun) -> int:
+        asked.set()
+        run.usage.add(cost_usd=0.5)
+        return value
+
+    estimate = [Estimate(cost_usd=0.5)]
+    assert _side_by_side(Step("a", first, policies=estimate), Step("b", second, policies=estimate), spent) == [1, 1]
+
+
+def test_an_estimate_counts_for_the_limits_that_enclose_it_and_no_others() -> None:
+    """The limit of one branch does not mind what the other branch has promised."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def first(value: int) -> int:
+        started.set()
+        await go_on.wait()
+        return value
+
+    async def second(value: int) -> int:
+        go_on.set()
+        return value
+
+    dear = Step("a", first, policies=[Estimate(cost_usd=0.9)])
+    cheap = Step("b", second, policies=[Estimate(cost_usd=0.1)], usage_limits=UsageLimits(total_cost_usd_limit=0.2))
+    assert _side_by_side(dear, cheap, started) == [1, 1]
+
+
+def test_an_estimate_of_tokens_does_not_mean_input_tokens(run: Run) -> None:
+    step = Step("a", costs(tokens=1), policies=[Estimate(tokens=50)])
+    assert run(step, 0, usage_limits=UsageLimits(input_tokens_limit=10)).success
+    assert run(step, 0, usage_limits=UsageLimits(total_tokens_limit=49)).status == "limit_exceeded"
+
+
+def test_an_estimate_inside_a_container_is_part_of_the_containers_estimate(run: Run) -> None:
+    inner = Step("inner", costs(0.1), policies=[Estimate(cost_usd=0.1)])
+    sub = Pipeline([inner]).as_step("sub").evolve(policies=(Estimate(cost_usd=0.2),))
+    assert run(sub, 0, usage_limits=UsageLimits(total_cost_usd_limit=0.2)).success
+
+
+def _side_by_side(left: Step[Any, Any], right: Step[Any, Any], ready: asyncio.Event) -> list[Any]:
+    """Run two steps beside each other under a limit of one dollar, the right one when `ready` is set."""
+
+    @attrs.frozen(kw_only=True)
+    class Fork(BaseStep[Any, Any]):
+        kind = "fork"
+
+        def children(self) -> dict[str, Any]:
+            return {"left": left, "right": right}
+
+    class ForkPlugin:
+        @hookimpl
+        def flow_bind_step(self, step: Any, binder: Any) -> Any:
+            if not isinstance(step, Fork):
+                return None
+            first, second = binder.bind(left, "l"), binder.bind(right, "r")
+
+            async def fork(data: Any, scope: Any) -> StepResult:
+                task = asyncio.ensure_future(first(data, scope))
+                await ready.wait()
+                results = [await second(data, scope), await task]
+                return StepResult.ok(step, [result.output for result in results])
+
+            return fork
+
+    kernel = Kernel(Settings(), only=[], plugins=[ForkPlugin()])
+    flow = Flow(Fork(name="fork"), kernel=kernel, usage_limits=UsageLimits(total_cost_usd_limit=1))
+    return flow.run(1).output  # type: ignore[no-any-return]
 
 
 # -- the books balance whatever happens --

@@ -118,7 +118,7 @@ def _stored(declared: Any, value: Any, path: str) -> bytes | None:
         text = codec.dumps(value, path=path)
         return text if codec.loads(text, path=path) == value else None
     except SerializationError as error:
-        if declared is not None:
+        if declared not in (None, Any):
             return None
         raise AnswerInvalid(
             f"the answer at {path!r} cannot be stored: {error.message}", path=path, hint="Answer with plain JSON values"

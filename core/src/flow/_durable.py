@@ -201,6 +201,27 @@ class DurableRuns:
         return tenure
 
     async def _open(self, record: RunRecord, tenure: Tenure, accepted: Sequence[Answer]) -> StoredRun:
+        steps = await self.store.load_steps(record.run_id)
+        journal = self._journal(record.run_id, tenure.epoch, steps)
+        answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
+        values = load_context(self.context_model, record.context) if record.context else {}
+        data = None
+        if record.input:
+            data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
+        stored = StoredRun(
+            record=record,
+            tenure=tenure,
+            journal=journal,
+            data=data,
+            context=build_context(self.context_model, values, data),
+            limits=_stored_limits(record),
+            answers=answers | {answer.path: answer.value for answer in accepted},
+            questions=questions_of(record),
+        )
+        await self._go_on(record, tenure, accepted)  # only now: a store that cannot be read is left as it is
+        return stored
+
+    async def _go_on(self, record: RunRecord, tenure: Tenure, accepted: Sequence[Answer]) -> None:
         kept = [
             answer_record(answer.path, answer.name, answer.step, answer.stored)
             for answer in accepted
@@ -217,23 +238,6 @@ class DurableRuns:
             error=None,
             wake_at=None,
             recoveries=0 if record.status == DEAD else record.recoveries + died,
-        )
-        steps = await self.store.load_steps(record.run_id)
-        journal = self._journal(record.run_id, tenure.epoch, steps)
-        answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
-        values = load_context(self.context_model, record.context) if record.context else {}
-        data = None
-        if record.input:
-            data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
-        return StoredRun(
-            record=record,
-            tenure=tenure,
-            journal=journal,
-            data=data,
-            context=build_context(self.context_model, values, data),
-            limits=_stored_limits(record),
-            answers=answers | {answer.path: answer.value for answer in accepted},
-            questions=questions_of(record),
         )
 
     async def _park(self, record: RunRecord, tenure: Tenure) -> None:

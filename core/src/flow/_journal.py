@@ -56,8 +56,8 @@ class Journal:
             if record.status == RESTARTED:
                 self._forget(record.parent, record.usage, spared=record.metadata is not None)
             else:
-                if record.status == FAILED:  # a question inside it is asked anew
-                    self._drop(f"{record.path}/answer")
+                if record.status == FAILED and not self._has_failed_inside(record.path):
+                    self._drop(answer_path(record.path))  # what was answered made it fail: it is asked anew
                 self._records[record.path] = record
                 self._inside[record.parent][record.path] = record
 
@@ -110,9 +110,11 @@ class Journal:
     def _forget(self, path: str, usage: Usage, spared: bool) -> None:
         """Drop the records below `path`; what was spent until then is owed unless the step itself has a record."""
         self._void[path] = usage
-        keep = f"{path}/{FALLBACK}" if spared else None
-        for inner in [inner for inner in self._records if inner.startswith(f"{path}/") and not is_below(inner, keep)]:
-            self._drop(inner)
+        own_answer, fallback = answer_path(path), f"{path}/{FALLBACK}" if spared else None
+        inside = [inner for inner in self._records if inner.startswith(f"{path}/") and inner != own_answer]
+        for inner in inside:
+            if not is_below(inner, fallback):
+                self._drop(inner)
 
     def _drop(self, path: str) -> None:
         record = self._records.pop(path, None)
@@ -176,6 +178,9 @@ class Journal:
             metadata=None if record.metadata is None else orjson.loads(record.metadata),
         )
 
+    def _has_failed_inside(self, path: str) -> bool:
+        return any(record.status == FAILED for record in self._steps_inside(path))
+
     def _steps_inside(self, path: str) -> list[StepRecord]:
         if path not in self._inside:
             return []
@@ -220,10 +225,15 @@ def interrupted_record(step: BaseStep[Any, Any], scope: Scope, started_at: float
     )
 
 
+def answer_path(path: str) -> str:
+    """Return where the answer to the question of a step is kept."""
+    return f"{path}/answer"
+
+
 def answer_record(path: str, name: str, fingerprint: str, answer: bytes) -> StepRecord:
     """Describe an accepted answer: it must not be lost when the process dies before the step has used it."""
     return StepRecord(
-        path=f"{path}/answer",
+        path=answer_path(path),
         parent=path,
         name=name,
         kind="answer",

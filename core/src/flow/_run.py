@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ._events import Observers
     from ._journal import Journal
+    from ._reservations import Reservations
     from ._results import Pending
     from ._stream import Channel
     from ._usage import UsageLimits
@@ -39,7 +40,8 @@ class Run:
     __slots__ = (
         "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal",
         "metadata",
-        "observers", "own_limits", "pipeline", "questions", "reserved", "resources", "resumed", "root",
+        "observers", "own_limits", "pipeline", "questions", "reservations", "resources", "resumed",
+        "root",
         "run_id", "stream", "trace_id",
     )  # fmt: skip
 
@@ -70,8 +72,8 @@ class Run:
         """Why the run must stop; set by `interrupt`."""
         self._task: asyncio.Task[Any] | None = None
         self._task_cancelling = 0
-        self.reserved = NO_USAGE
-        """What steps that declare an `Estimate` and are running now may still spend."""
+        self.reservations: Reservations | None = None
+        """What steps that declare an `Estimate` and are running now may still spend; made by the first of them."""
         self.root = Scope(self, "", None)
         self.root._context = context
 
@@ -278,12 +280,12 @@ class Scope:
                 scope._spent = usage if scope._spent is None else scope._spent + usage
                 scope = scope.parent
 
-    def breach(self, further: Usage = NO_USAGE) -> UsageLimitExceeded | None:
-        """Return the error for the first limit that is exceeded, or would be by `further`, from here up to the run."""
+    def breach(self) -> UsageLimitExceeded | None:
+        """Return the error for the first limit that is exceeded from here up to the run."""
         scope: Scope | None = self
         while scope is not None:
             if scope.limits is not None:
-                message = scope.limits.breach(scope.usage + further)
+                message = scope.limits.breach(scope.usage)
                 if message is not None:
                     return UsageLimitExceeded(message, usage=scope.usage, limits=scope.limits, path=self.path)
             scope = scope.parent

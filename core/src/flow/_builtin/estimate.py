@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._policies import Estimate
 from .._protocols import Execute, Layer, Wrapper
+from .._reservations import Reservations
 from .._usage import Usage
 from ..hookspecs import hookimpl
 
@@ -26,14 +27,13 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
     def wrap(execute: Execute) -> Execute:
         async def reserved(data: Any, scope: Scope) -> StepResult:
             run = scope.run
-            breach = scope.breach(run.reserved + expected)
-            if breach is not None:
-                raise breach
-            run.reserved = run.reserved + expected
+            if run.reservations is None:
+                run.reservations = Reservations()
+            run.reservations.reserve(scope, expected)
             try:
                 return await execute(data, scope)
             finally:
-                run.reserved = run.reserved - expected
+                run.reservations.release(scope)
 
         return reserved
 

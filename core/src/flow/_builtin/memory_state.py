@@ -143,4 +143,3 @@ class MemoryState:
         if run.epoch != epoch:
             raise LeaseLost(f"run {run_id!r} was taken over by {run.owner}; this result is discarded")
         return run
-

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,9 +12,12 @@ import typer
 from pydantic_core import PydanticSerializationError, to_json
 
 from .._flow import Flow
-from .._results import RunResult, StepResult, describe_error
+from .._results import Pending, RunResult, RunStatus, StepResult, describe_error
 from .._stream import StreamChunk
 from ..errors import ControlSignal, FlowError, RunFailed
+from .questions import describe
+from .store import stored_in, without_secrets
+from .wording import duration, quoted
 
 
 def print_output(value: Any, streamed: str = "") -> None:
@@ -69,7 +72,7 @@ def summary(result: RunResult[Any]) -> str:
         parts.append(f"{result.total_tokens:,} tokens")
     if result.total_cost_usd:
         parts.append(f"${result.total_cost_usd:.4f}")
-    return f"{_words(result)} in {_duration(result.latency_s)}: {', '.join(parts)}, run {result.run_id}"
+    return f"{_words(result)} in {duration(result.latency_s)}: {', '.join(parts)}, run {result.run_id}"
 
 
 def _words(result: RunResult[Any]) -> str:
@@ -78,13 +81,6 @@ def _words(result: RunResult[Any]) -> str:
 
 def _steps(count: int) -> str:
     return f"{count} step{'' if count == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.{0 if seconds >= 0.01 else 1}f} ms"
-    minutes, rest = divmod(seconds, 60)
-    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{seconds:.1f} s"
 
 
 def failure_of(result: RunResult[Any], resume: str | None = None) -> RunFailed:
@@ -99,7 +95,7 @@ def failure_of(result: RunResult[Any], resume: str | None = None) -> RunFailed:
     if hint:
         cause = cause.removesuffix(hint).rstrip(". ")
     where = f" at {result.failed_path}" if result.failed_path else ""
-    hints = [text for text in (hint, resume and f"continue it with: {resume}") if text]
+    hints = [text for text in (hint, resume and f"continue it with: {resume}{options_to_go_on(result.status)}") if text]
     made = RunFailed(f"{_words(result)}{where}: {cause}", hint=". ".join(hints) or None)
     made.__cause__ = result.error
     return made
@@ -110,28 +106,51 @@ def _cause(error: BaseException | None) -> str:
     return text or "no reason was given"
 
 
-def print_questions(result: RunResult[Any], resume: str | None) -> None:
+def print_questions(questions: Sequence[Pending], resume: str | None) -> None:
     """Print what a paused run asks, and how to answer."""
-    for question in result.pending:
-        typer.echo(f"paused at {question.path}: {question.message}", err=True)
-    if resume:
+    for question in questions:
+        for index, line in enumerate(describe(question)):
+            typer.echo(line if index else f"paused at {line}", err=True)
+    if resume and len(questions) == 1:
         typer.echo(f"answer it with: {resume} --answer TEXT", err=True)
+    elif resume and questions:
+        answers = " ".join(f"--answer {quoted(question.path)}=TEXT" for question in questions)
+        typer.echo(f"answer them, in any order, with: {resume} {answers}", err=True)
 
 
 def print_interruption(result: RunResult[Any], signal_name: str, resume: str | None) -> None:
     """Print that a run was interrupted, and how to continue it when it was stored."""
     count = sum(step.success for step in result.step_history)
-    typer.echo(f"interrupted by {signal_name}: run {result.run_id} is cancelled, {_steps(count)} completed", err=True)
+    typer.echo(f"interrupted by {signal_name}: run {result.run_id} is interrupted, {_steps(count)} completed", err=True)
     if resume:
         typer.echo(f"continue it with: {resume}", err=True)
 
 
-def resume_command(flow: Flow[Any, Any], run_id: str) -> str | None:
-    """Return the command that continues a stored run; ``None`` when its store ends with this program."""
-    url = flow._state if flow._state is not None else flow.kernel.settings.state
-    if not isinstance(url, str) or url.startswith("memory:"):
-        return None
-    return f"flow resume {run_id} --state {shlex.quote(url)}"
+def resume_command(flow: Flow[Any, Any], run_id: str, app: str | None = None) -> str | None:
+    """Return the command that continues a stored run; ``None`` when its store ends with this program.
+
+    :param app: the app to name, when the run does not find it by itself.
+    """
+    url = stored_in(flow)
+    return None if url is None else command_for(run_id, url, flow.kernel.settings.state, app)
+
+
+def command_for(run_id: str, url: str, setting: str | None, app: str | None = None) -> str:
+    """Return the command that continues the run in the store at `url`.
+
+    A password is not printed: the URL is left out when the `setting` names it, and has stars otherwise.
+    """
+    words = ["flow resume", run_id]
+    if url != setting or without_secrets(url) == url:
+        words += ["--state", quoted(without_secrets(url))]
+    return " ".join([*words, *(["--app", quoted(app)] if app else [])])
+
+
+def options_to_go_on(status: RunStatus) -> str:
+    """Return what must be added to the command that continues a run, for it would end at once again."""
+    if status is RunStatus.DEADLINE_EXCEEDED:
+        return " --deadline SECONDS"
+    return " --limit-cost USD or --limit-tokens N" if status is RunStatus.LIMIT_EXCEEDED else ""
 
 
 class ChunkPrinter:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import attrs
 import typer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .._flow import Flow
-    from .._protocols import Tracer
-    from .._usage import UsageLimits
 
 app = typer.Typer()
 
@@ -27,6 +19,8 @@ flow run app.py:triage --input @ticket.json --context team=billing
 cat article.txt | flow run app.py --input - --stream
 flow run app.py -i 5 --state sqlite:///runs.db --deadline 60 --limit-cost 0.50
 flow run app.py -i 5 --json | jq .usage\n\n"""
+    "With --state the run survives its process: see flow runs, flow resume and flow recover. Ctrl-C leaves it to be "
+    "resumed; a second one ends the program at once.\n\n"
     "Exit codes: 0 completed or paused, 1 the run failed, 2 wrong use or unreadable input, 130 or 143 interrupted."
 )
 _App = Annotated[str, typer.Argument(metavar="APP[:NAME]", help="A Python file or module, and what to run in it.")]
@@ -38,6 +32,10 @@ _Context = Annotated[
     list[str] | None, typer.Option("--context", "-c", metavar="KEY=VALUE", help="A field of the context; repeatable.")
 ]
 _Trace = Annotated[list[str] | None, typer.Option("--trace", metavar="NAME", help="Switch a tracer on; repeatable.")]
+_Durability = Annotated[
+    str | None,
+    typer.Option(metavar="full|normal|exit|off", help="When a stored step is safe; full: before the next one starts."),
+]
 
 
 @app.command(help=_HELP)
@@ -47,6 +45,7 @@ def run(
     json_input: Annotated[bool, typer.Option("--json-input", help="Parse the input as JSON in any case.")] = False,
     context: _Context = None,
     state: Annotated[str | None, typer.Option(metavar="URL", help="Store the run, so that it can be resumed.")] = None,
+    durability: _Durability = None,
     cache: Annotated[str | None, typer.Option(metavar="URL", help="Where steps with cache= keep results.")] = None,
     trace: _Trace = None,
     deadline: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long the run may take.")] = None,
@@ -58,50 +57,38 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the output and errors, nothing else.")] = False,
 ) -> None:
     """Run a pipeline and print what comes of it; the texts for the user stand beside the options."""
-    from .._run import new_id
+    from .._run_ids import check_run_id, new_id
     from ..errors import ConfigurationError
+    from .overrides import overridden
+    from .remembered import KEY, is_inside, to_remember
     from .run_input import read_input, read_values
     from .session import Session
     from .target import load_flow
 
     if stream and as_json:
         raise ConfigurationError("--stream and --json exclude each other: one prints pieces, the other a whole")
-    session = Session(stream=stream, as_json=as_json, quiet=quiet)
+    run_id = new_id() if run_id is None else check_run_id(run_id)
+    app = None if is_inside(target) else to_remember(target)
+    session = Session(stream=stream, as_json=as_json, quiet=quiet, app=app)
     with session.own_stdout():
         flow = load_flow(target)
-    tracers, watched = _tracers(flow, trace or [], live=session.wants_progress)
-    changes = {"state": state, "cache": cache, "usage_limits": _limits(flow, limit_cost, limit_tokens)}
-    flow = flow.evolve(
-        tracers=tracers,
-        local_tracer=None,  # one of those
-        **{name: value for name, value in changes.items() if value is not None},
+    flow, session = overridden(
+        flow,
+        session,
+        trace=trace,
+        limit_cost=limit_cost,
+        limit_tokens=limit_tokens,
+        state=state,
+        cache=cache,
+        durability=durability,
     )
     values = read_values(context or [], flow.context_model)
     data = read_input(input, flow.pipeline, as_json=json_input)
-    attrs.evolve(session, watched=watched).run(
-        flow, data, run_id=run_id or new_id(), deadline=deadline, initial_context=values
+    session.run(
+        flow,
+        data,
+        run_id=run_id,
+        deadline=deadline,
+        initial_context=values,
+        metadata={KEY: to_remember(target)},
     )
-
-
-def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
-    from .._usage import UsageLimits
-
-    given = {"total_cost_usd_limit": cost, "total_tokens_limit": tokens}
-    changes = {name: value for name, value in given.items() if value is not None}
-    return (flow.usage_limits or UsageLimits()).model_copy(update=changes) if changes else None
-
-
-def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> tuple[list[str | Tracer], bool]:
-    """Return the tracers of the flow, those asked for, and live progress if wanted; and whether the console's is on."""
-    from .._discovery import PluginKind
-
-    tracers = [*flow._tracers, *(name for name in dict.fromkeys(names) if name not in flow._tracers)]
-    active = [*tracers, *flow.kernel.settings.tracers]
-    if flow.kernel.plugins.find(PluginKind.TRACERS, "console") is None:
-        return tracers, False
-    if "console" in active or "default" in active:
-        return tracers, True
-    # A tracer that the app made itself may well be the console's: two would share one screen.
-    if live and all(isinstance(tracer, str) for tracer in active):
-        return [*tracers, "console"], True
-    return tracers, False

@@ -32,19 +32,21 @@ def read_input(text: str | None, pipeline: Pipeline[Any, Any], *, as_json: bool 
                 f"step {first.name!r} takes {type_name(declared)}, and there is no input", hint=hint
             )
         return None
-    content, source = _content(text)
+    content, source = _content(text, "--input")
     if declared is bytes and not as_json:
         return content
-    try:
-        decoded = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{source} is not UTF-8 text: byte {error.start} is {error.reason}") from error
+    decoded = _decoded(content, source)
     if not as_json and is_text(declared):
         return decoded
     wants = "--json-input asks for JSON"
     if first is not None and not as_json:
         wants = f"Step {first.name!r} takes {type_name(declared)}"
     return _parsed(decoded, source, wants)
+
+
+def read_text(text: str, option: str) -> str:
+    """Return the text that `option` means: itself, the file of ``@file``, or standard input for ``-``."""
+    return _decoded(*_content(text, option))
 
 
 def read_values(pairs: Iterable[str], model: type[BaseModel]) -> dict[str, Any]:
@@ -92,16 +94,23 @@ def _allows_nothing(declared: Any) -> bool:
         return False
 
 
-def _content(text: str) -> tuple[bytes, str]:
+def _content(text: str, option: str) -> tuple[bytes, str]:
     if text == "-":
         return sys.stdin.buffer.read(), "standard input"
     if not text.startswith("@"):
-        return text.encode("utf-8", "surrogateescape"), "--input"
+        return text.encode("utf-8", "surrogateescape"), option
     try:
         return Path(text[1:]).read_bytes(), text[1:]
     except OSError as error:
-        hint = "@ means a file; a text that begins with @ can be piped to: --input -"
+        hint = f"@ means a file; a text that begins with @ can be piped to: {option} -"
         raise ConfigurationError(f"{text[1:]!r} cannot be read: {error.strerror}", hint=hint) from error
+
+
+def _decoded(content: bytes, source: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{source} is not UTF-8 text: byte {error.start} is {error.reason}") from error
 
 
 def _parsed(text: str, source: str, hint: str) -> Any:

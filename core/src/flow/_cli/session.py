@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import attrs
 import typer
 
-from .._flow import Flow, run_sync
+from .._blocking import run_sync
+from .._flow import Flow
+from .._protocols import Tracer
 from .._results import RunResult, RunStatus
-from .._stream import StreamChunk
-from ..errors import FlowError
+from .._run import Run
+from .._stream import Channel, StreamChunk
+from ..errors import FlowError, PipelineChanged
 from . import report
 from .interruption import Interruption, leave_threads_behind
 from .main import exit_code
+from .store import stored_in, without_secrets
+
+_Item = StreamChunk | RunResult[Any]
 
 
 @attrs.frozen(kw_only=True)
@@ -25,21 +32,28 @@ class Session:
     """How a run is shown: chunks as they come, one JSON object, or the output and a line about the run.
 
     :param watched: a tracer that ends with such a line itself is on.
+    :param app: what to name in the command that continues the run, when the run does not find it by itself.
     """
 
     stream: bool = False
     as_json: bool = False
     quiet: bool = False
     watched: bool = False
+    app: str | None = None
 
     @property
     def wants_progress(self) -> bool:
         """True when somebody watches who has not asked for something else."""
         return not (self.stream or self.as_json or self.quiet) and sys.stderr.isatty()
 
-    def own_stdout(self) -> contextlib.AbstractContextManager[Any]:
+    def own_stdout(self) -> AbstractContextManager[Any]:
         """Keep what modules and steps print away from standard output when that is to hold one JSON object."""
-        return contextlib.redirect_stdout(sys.stderr) if self.as_json else contextlib.nullcontext()
+        return contextlib.redirect_stdout(sys.stderr) if self.as_json else nullcontext()
+
+    def say(self, text: str) -> None:
+        """Print what is good to know but not asked for."""
+        if not self.quiet:
+            typer.echo(text, err=True)
 
     def run(self, flow: Flow[Any, Any], data: Any, *, run_id: str, **options: Any) -> None:
         """Run `flow` on `data` and print what comes of it.
@@ -47,27 +61,62 @@ class Session:
         Raises `RunFailed` when the run failed, `typer.Exit` with 128 and the signal's number when it was interrupted,
         and what `Flow.run_async` raises.
         """
+        url = stored_in(flow)
+        if url is not None and not self.quiet:
+            note = _Announcement(f"run {run_id} is stored in {without_secrets(url)}")
+            flow = flow.evolve(tracers=[note, *flow._tracers], local_tracer=None)
+        if self.stream:
+            self._go(flow, run_id, lambda show: _streamed(flow.stream_async(data, run_id=run_id, **options), show))
+        else:
+            self._go(flow, run_id, lambda _: flow.run_async(data, run_id=run_id, **options))
+
+    def resume(
+        self,
+        flow: Flow[Any, Any],
+        run_id: str,
+        *,
+        answers: dict[str, Any],
+        on_change: Literal["refuse", "continue"],
+        deadline: float | None,
+    ) -> None:
+        """Continue a stored run of `flow` and print what comes of it; raises as `run` does."""
+        how: dict[str, Any] = {"answers": answers or None, "on_change": on_change}
+        try:
+            if self.stream:
+                chunks = _resumed(flow, run_id, deadline, how)
+                self._go(flow, run_id, lambda show: _streamed(chunks, show))
+            else:
+                self._go(flow, run_id, lambda _: flow.resume_async(run_id, deadline=deadline, **how))
+        except PipelineChanged as changed:
+            hint = "Add --on-change continue to run it with this one: steps are matched by path"
+            raise PipelineChanged(changed.message, hint=hint) from changed
+
+    def _go(self, flow: Flow[Any, Any], run_id: str, work: _Work) -> None:
         with Interruption() as interruption:
             try:
-                run_sync(self._execute(flow, data, run_id, options, interruption), "run", "run_async")
+                run_sync(self._execute(flow, run_id, work, interruption), "run", "run_async")
             except FlowError as error:
                 leave_threads_behind(exit_code(error))
                 raise
         leave_threads_behind(0)
 
-    async def _execute(
-        self, flow: Flow[Any, Any], data: Any, run_id: str, options: dict[str, Any], interruption: Interruption
-    ) -> None:
+    async def _execute(self, flow: Flow[Any, Any], run_id: str, work: _Work, interruption: Interruption) -> None:
         chunks = report.ChunkPrinter()
         with self.own_stdout():
             async with flow:
-                interruption.cancels(_canceller(flow, run_id))
-                if self.stream:
-                    result = await _streamed(flow.stream_async(data, run_id=run_id, **options), chunks)
-                else:
-                    result = await flow.run_async(data, run_id=run_id, **options)
-        resume = report.resume_command(flow, run_id)
-        if interruption.signal is not None and result.status is RunStatus.CANCELLED:
+                stopper = _Stopper(flow, run_id)
+                interruption.cancels(stopper)
+                try:
+                    result = await work(chunks)
+                except asyncio.CancelledError:
+                    if interruption.signal is None:
+                        raise
+                    typer.echo(f"interrupted by {interruption.signal.name}: run {run_id} did not go on", err=True)
+                    raise typer.Exit(interruption.exit_code) from None
+                finally:
+                    stopper.task = None
+        resume = report.resume_command(flow, run_id, self.app)
+        if interruption.signal is not None and result.status is RunStatus.INTERRUPTED:
             self._report_interruption(result, interruption, resume)
         self._report(result, chunks.text, resume)
 
@@ -77,7 +126,7 @@ class Session:
         elif result.success:
             report.print_output(result.output, streamed)
         if result.status is RunStatus.PAUSED:
-            report.print_questions(result, resume)
+            report.print_questions(result.pending, resume)
         if not (self.quiet or self.as_json or self.watched):
             typer.echo(report.summary(result), err=True)
         if not result.success and result.status is not RunStatus.PAUSED:
@@ -93,9 +142,39 @@ class Session:
         raise typer.Exit(interruption.exit_code)
 
 
-async def _streamed(
-    items: AsyncIterator[StreamChunk | RunResult[Any]], show: Callable[[StreamChunk], None]
-) -> RunResult[Any]:
+_Work = Callable[[Callable[[StreamChunk], None]], Awaitable[RunResult[Any]]]
+
+
+class _Announcement(Tracer):
+    """Says where a run is stored when that is so, and before its first step: it may be the last word of a program."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def around_run(self, run: Run) -> AbstractContextManager[Any]:
+        typer.echo(self._text, err=True)
+        return nullcontext()
+
+
+class _Stopper:
+    """Interrupts the run, to be called in its loop; one that is still being opened is not begun."""
+
+    def __init__(self, flow: Flow[Any, Any], run_id: str) -> None:
+        self.task = asyncio.current_task()
+        self._flow, self._run_id = flow, run_id
+        self._stopping: list[asyncio.Task[None]] = []  # the loop itself keeps no task alive
+
+    def __call__(self) -> None:
+        self._stopping.append(asyncio.ensure_future(self._stop()))
+
+    async def _stop(self) -> None:
+        if self._run_id in self._flow._active:
+            await self._flow.interrupt(self._run_id)
+        elif self.task is not None:
+            self.task.cancel()
+
+
+async def _streamed(items: AsyncIterator[_Item], show: Callable[[StreamChunk], None]) -> RunResult[Any]:
     async for item in items:
         if isinstance(item, RunResult):
             return item
@@ -103,7 +182,15 @@ async def _streamed(
     raise AssertionError("a stream ends with its result")
 
 
-def _canceller(flow: Flow[Any, Any], run_id: str) -> Callable[[], object]:
-    """Return a function that cancels the run, to be called in its loop."""
-    tasks: list[asyncio.Task[bool]] = []  # the loop itself keeps no task alive
-    return lambda: tasks.append(asyncio.ensure_future(flow.cancel(run_id)))
+async def _resumed(
+    flow: Flow[Any, Any], run_id: str, deadline: float | None, how: dict[str, Any]
+) -> AsyncIterator[_Item]:
+    """Yield chunks as the steps of a resumed run make them, then its result."""
+    stored = await flow._require_store().reopen(run_id, **how)
+    assert stored is not None  # noqa: S101  only recovering leaves a run alone
+    channel = Channel()
+    task = asyncio.create_task(flow._resume(stored, deadline=deadline, stream=channel))
+    task.add_done_callback(lambda _: channel.close())
+    async for chunk in channel.drain():
+        yield chunk
+    yield await task

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from .wording import columns, cut
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -17,12 +19,36 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     loop  steps
     otel  tracers
     """
-    columns = list(zip(headers, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns[:-1]]
-    room = max(8, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
-    lines = []
-    for row in (headers, *rows):
-        last = row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 3]}..."
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        lines.append("  ".join([*cells, last]).rstrip())
-    return "\n".join(lines)
+    return "\n".join(aligned([headers, *rows], width=terminal_width()))
+
+
+def terminal_width() -> int:
+    """Return how many columns there are, 80 when that is not known."""
+    return shutil.get_terminal_size().columns
+
+
+def aligned(
+    rows: Sequence[Sequence[str]], *, width: int | None = None, to_the_right: Collection[int] = ()
+) -> list[str]:
+    """Return a line per row, its cells in columns; the last is cut where `width` ends, but not below 8.
+
+    :param to_the_right: the numbers of the columns that hold figures.
+    """
+    widths = widths_of(rows)
+    room = None if width is None else max(8, width - sum(widths[:-1]) - 2 * len(widths[:-1]))
+    return ["  ".join(_padded(row, widths, to_the_right, room)).rstrip() for row in rows]
+
+
+def widths_of(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide each column must be."""
+    return [max(map(columns, column)) for column in zip(*rows, strict=True)]
+
+
+def _padded(row: Sequence[str], widths: Sequence[int], to_the_right: Collection[int], room: int | None) -> list[str]:
+    cells = []
+    for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        if index == len(row) - 1:
+            cell = cut(cell, room)
+        gap = " " * (width - columns(cell))
+        cells.append(f"{gap}{cell}" if index in to_the_right else f"{cell}{gap}")
+    return cells

@@ -28,13 +28,14 @@ def load_flow(target: str) -> Flow[Any, Any]:
     ``pipeline`` or ``main``, in this order, or else the only flow, the only pipeline, or the only step there is.
     Raises `ConfigurationError` when the file cannot be read or imported, or when it is not clear what is meant.
     """
-    place, name = _split(target)
-    module = _import_file(place) if _is_path(place) else _import_module(place)
+    place, name = split_target(target)
+    module = _import_file(place) if is_path(place) else _import_module(place)
     found = _chosen(module, place, name)
     return found if isinstance(found, Flow) else Flow(found)
 
 
-def _split(target: str) -> tuple[str, str | None]:
+def split_target(target: str) -> tuple[str, str | None]:
+    """Return the file or module that `target` names, and the name in it, if there is one."""
     place, colon, name = target.rpartition(":")
     if colon and name.isidentifier():
         return place, name
@@ -43,7 +44,8 @@ def _split(target: str) -> tuple[str, str | None]:
     return target, None  # a drive letter, or no colon at all
 
 
-def _is_path(place: str) -> bool:
+def is_path(place: str) -> bool:
+    """Tell whether `place` means a file and not a module."""
     parts = place.split(".")
     return parts[-1] == "py" or Path(place).exists() or not all(part.isidentifier() for part in parts)
 
@@ -98,13 +100,13 @@ def _search_first(directory: Path) -> None:
 def _import_failure(place: str, error: BaseException) -> ConfigurationError:
     """Say in one line what is wrong with the user's module and where: its line, and the line that raised."""
     if isinstance(error, SyntaxError) and error.filename:
-        where = f"{_shown(error.filename)}, line {error.lineno}, column {error.offset}"
+        where = f"{shown(error.filename)}, line {error.lineno}, column {error.offset}"
         return ConfigurationError(f"{where}: {type(error).__name__}: {error.msg}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_the_user(frame.filename)]
-    own = f"{_shown(frames[0].filename)}, line {frames[0].lineno}" if frames else place
+    own = f"{shown(frames[0].filename)}, line {frames[0].lineno}" if frames else place
     deeper = ""
     if frames and frames[-1].filename != frames[0].filename:
-        deeper = f" (raised in {_shown(frames[-1].filename)}, line {frames[-1].lineno})"
+        deeper = f" (raised in {shown(frames[-1].filename)}, line {frames[-1].lineno})"
     if isinstance(error, FlowError):
         return ConfigurationError(f"{own}: {error.message}", hint=error.hint)
     hint = None
@@ -122,7 +124,8 @@ def _is_of_the_user(filename: str) -> bool:
     return not filename.startswith(importers) and kernel not in Path(filename).parents
 
 
-def _shown(filename: str) -> str:
+def shown(filename: str) -> str:
+    """Return the path of a file as it is best read: relative when it lies inside the working directory."""
     path = Path(filename)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 

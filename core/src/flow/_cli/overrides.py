@@ -1,0 +1,57 @@
+"""Options that change the flow of an app: its tracers, limits, store and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from .._discovery import PluginKind
+from .._flow import Flow
+from .._protocols import Tracer
+from .._usage import UsageLimits
+from .session import Session
+
+
+def overridden(
+    flow: Flow[Any, Any],
+    session: Session,
+    *,
+    trace: Sequence[str] | None,
+    limit_cost: float | None,
+    limit_tokens: int | None,
+    **changes: Any,
+) -> tuple[Flow[Any, Any], Session]:
+    """Return the flow with what the options say, and the session, which knows whether a tracer tells how it goes.
+
+    :param changes: further arguments of `Flow`; those that are ``None`` change nothing.
+    """
+    tracers, watched = _tracers(flow, trace or [], live=session.wants_progress)
+    changes["usage_limits"] = _limits(flow, limit_cost, limit_tokens)
+    flow = flow.evolve(
+        tracers=tracers,
+        local_tracer=None,  # one of those
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    return flow, attrs.evolve(session, watched=watched)
+
+
+def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
+    given = {"total_cost_usd_limit": cost, "total_tokens_limit": tokens}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return (flow.usage_limits or UsageLimits()).model_copy(update=changes) if changes else None
+
+
+def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> tuple[list[str | Tracer], bool]:
+    """Return the tracers of the flow, those asked for, and live progress if wanted; and whether the console's is on."""
+    tracers = [*flow._tracers, *(name for name in dict.fromkeys(names) if name not in flow._tracers)]
+    active = [*tracers, *flow.kernel.settings.tracers]
+    if flow.kernel.plugins.find(PluginKind.TRACERS, "console") is None:
+        return tracers, False
+    if "console" in active or "default" in active:
+        return tracers, True
+    # A tracer that the app made itself may well be the console's: two would share one screen.
+    if live and all(isinstance(tracer, str) for tracer in active):
+        return [*tracers, "console"], True
+    return tracers, False
