@@ -132,7 +132,6 @@ async def test_loop_ends_when_the_condition_holds_or_the_loops_are_used_up(
     assert agent.call_count == len(confidences)
 
 
-@needs("flow-hitl")
 async def test_run_pauses_for_a_person_and_goes_on_with_the_answer() -> None:
     names = await run_program(programs.HUMAN_IN_THE_LOOP)
     flow = Flow(names["hitl_step"] >> Step("Shout", str.upper), state="memory://")

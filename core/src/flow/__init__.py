@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         ControlSignal,
         DeadlineExceeded,
         ErrorCategory,
+        Escalated,
         FallbackLoop,
         FlowError,
         InfiniteRedirect,
@@ -129,6 +130,7 @@ __all__ = [
     "Engine",
     "ErrorCategory",
     "ErrorContext",
+    "Escalated",
     "Estimate",
     "Event",
     "EventKind",
@@ -231,10 +233,10 @@ _HOMES = {
     "_usage": "Usage UsageLimits",
     "_validators": "AgentProcessors BaseValidator PluginOutcome ValidationPlugin ValidationResult validator",
     "errors": "AnswerInvalid CancelSignal CheckFailed CircuitOpen ConfigurationError ContextConflict ControlSignal "
-    "DeadlineExceeded ErrorCategory FallbackLoop FlowError InfiniteRedirect InterruptSignal LeaseLost "
-    "MissingAgentError NotPaused PauseSignal PipelineChanged PluginError PluginFailed RunFailed RunNotFound "
-    "RunOwned RunningLoopError SerializationError SettingsError StateBusy StateCorrupt StateError StepFailed "
-    "StepTimeout UsageLimitExceeded ValidationFailed",
+    "DeadlineExceeded ErrorCategory Escalated FallbackLoop FlowError InfiniteRedirect InterruptSignal "
+    "LeaseLost MissingAgentError NotPaused PauseSignal PipelineChanged PluginError PluginFailed RunFailed "
+    "RunNotFound RunOwned RunningLoopError SerializationError SettingsError StateBusy StateCorrupt StateError "
+    "StepFailed StepTimeout UsageLimitExceeded ValidationFailed",
     "hookspecs": "hookimpl",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

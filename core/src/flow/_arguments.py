@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._durable import Durability
-from .errors import ConfigurationError
+from .errors import ConfigurationError, Escalated
 
 
 def seconds(name: str, value: Any) -> float | None:
@@ -33,10 +33,10 @@ def durability_of(value: Any) -> Durability:
         raise ConfigurationError(f"durability is one of {known}, got {value!r}") from None
 
 
-def positive(name: str, value: Any) -> int:
-    """Check a whole number that is at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be at least 1, got {value!r}")
+def positive(name: str, value: Any, *, least: int = 1) -> int:
+    """Check a whole number that is not too small."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{name} must be at least {least}, got {value!r}")
     return value
 
 
@@ -64,8 +64,10 @@ def exceptions(name: str, value: Any) -> tuple[type[Exception], ...]:
     return types
 
 
-def caused_by(error: BaseException | None, types: tuple[type[Exception], ...]) -> bool:
-    """Tell whether an error or one of its causes is of one of the types."""
+def may_retry(error: BaseException | None, types: tuple[type[Exception], ...]) -> bool:
+    """Tell whether an error or one of its causes is of one of the types, and was not escalated."""
+    if isinstance(error, Escalated):
+        return False
     while error is not None:
         if isinstance(error, types):
             return True

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 import attrs
 
 from ._durable import DurableRuns
-from ._events import Event, Listener
+from ._events import Event, EventFilter, Listener
 from ._execution import execute_run
 from ._kernel import Kernel, Services
 from ._pipeline import Pipeline
 from ._plugins import PluginKind
-from ._protocols import CacheBackend, Execute, StateBackend, Tracer
+from ._protocols import AroundRun, CacheBackend, Execute, FiltersEvents, StateBackend, Tracer
 from ._results import RunResult
 from ._run import Run
 from .errors import ConfigurationError
@@ -44,14 +44,16 @@ class Bound:
     durable: DurableRuns | None
     listeners: Sequence[tuple[str, Listener]]
     opened: Sequence[Closable]
+    around: Sequence[Callable[[Run], AbstractContextManager[Any]]]
+    filters: Sequence[EventFilter]
 
     async def run(self, data: Any, run: Run) -> RunResult[Any]:
-        """Execute `run` inside the tracers."""
-        if not self.services.tracers:
+        """Execute `run` inside the tracers and what policies of the flow put around it."""
+        if not self.around:
             return await execute_run(self.execute, data, run)
         with ExitStack() as stack:
-            for tracer in self.services.tracers:
-                stack.enter_context(tracer.around_run(run))
+            for enter in self.around:
+                stack.enter_context(enter(run))
             return await execute_run(self.execute, data, run)
 
 
@@ -63,6 +65,7 @@ def bind_flow(
     cache: str | CacheBackend | None,
     tracers: Sequence[str | Tracer],
     hooks: Sequence[Callable[[Event], Any]],
+    policies: Sequence[Any],
     durable: Callable[[StateBackend], DurableRuns],
 ) -> Bound:
     """Open what the arguments and the settings name, and bind the pipeline to it."""
@@ -82,6 +85,7 @@ def bind_flow(
         state=store,
         cache=open_with(kernel.open_cache, cache or settings.cache or "memory://"),
         tracers=tuple(open_with(kernel.open_tracer, _tracer_name(kernel, t)) for t in (*tracers, *settings.tracers)),
+        policies=tuple(policies),
     )
     for tracer in services.tracers:
         if not isinstance(tracer, Tracer):
@@ -92,6 +96,11 @@ def bind_flow(
         durable=None if store is None else durable(store),
         listeners=_listeners(kernel, services, hooks),
         opened=opened,
+        around=[
+            *(tracer.around_run for tracer in services.tracers),
+            *(policy.around_run for policy in policies if isinstance(policy, AroundRun)),
+        ],
+        filters=[policy.filter_event for policy in policies if isinstance(policy, FiltersEvents)],
     )
 
 

@@ -38,7 +38,9 @@ class EventKind(enum.StrEnum):
     PAUSED = "step.paused"
     CANCELLED = "step.cancelled"
     LIMIT = "step.limit"
+    THROTTLED = "step.throttled"
     BREAKER = "breaker"
+    LOAD = "load"
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +70,9 @@ class Event:
 
 
 Listener = Callable[[Event], Any]
+
+EventFilter = Callable[[Event], Event | None]
+"""Returns the event that listeners shall get in the place of one, or ``None`` when they shall get none."""
 
 
 # A listener that keeps something per run must learn of its end, however slow it is: two events a run cost no memory.
@@ -140,8 +145,14 @@ class Observers:
     """
 
     def __init__(
-        self, listeners: Sequence[tuple[str, Listener]], *, limit: int = 1024, patience_s: float = 5.0
+        self,
+        listeners: Sequence[tuple[str, Listener]],
+        *,
+        filters: Sequence[EventFilter] = (),
+        limit: int = 1024,
+        patience_s: float = 5.0,
     ) -> None:
+        self._filters = filters
         self._queues = [_Queue(name, handle, limit) for name, handle in listeners]
         self._patience_s = patience_s
 
@@ -155,6 +166,11 @@ class Observers:
 
     def post(self, event: Event) -> None:
         """Hand `event` over at once, from code that cannot wait."""
+        for keep in self._filters:
+            kept = keep(event)
+            if kept is None:
+                return
+            event = kept
         for queue in self._queues:
             queue.put(event)
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from ._arguments import caused_by, durability_of, exceptions, lease_seconds, positive, seconds, shorter, texts
+from ._arguments import durability_of, exceptions, lease_seconds, may_retry, positive, seconds, shorter, texts
 from ._blocking import run_sync
 from ._bound import NO_STATE, Bound, bind_flow
 from ._context import PipelineContext, build_context
@@ -83,6 +83,8 @@ class Flow(Generic[InT, OutT]):
     :param deadline: seconds each run may take.
     :param max_retries: how often a failed run is continued from its failed step, with `retry_on_error` after any
         failure, with `retry_on` after those whose cause is one of these exceptions.
+    :param retry_budget: how many retries a run may make inside steps that are being retried themselves.
+    :param policies: policies of the whole flow, such as a `RecoveryStrategy` for all its steps.
     :param durability: when a step's result is safe: ``"full"``, before its successor starts, and against a loss of
         power; ``"normal"``, against the end of the process only; ``"exit"``, when the run ends or pauses; ``"off"``,
         runs are not stored although a setting names a store.
@@ -113,6 +115,8 @@ class Flow(Generic[InT, OutT]):
         max_retries: int = 0,
         retry_on_error: bool = False,
         retry_on: type[Exception] | Sequence[type[Exception]] = (),
+        retry_budget: int = 100,
+        policies: Sequence[Any] = (),
         durability: Literal["full", "normal", "exit", "off"] = "full",
         lease: float = 30.0,
         kernel: Kernel | None = None,
@@ -130,6 +134,8 @@ class Flow(Generic[InT, OutT]):
         self._deadline = seconds("deadline", deadline)
         self._retry_on = exceptions("retry_on", retry_on) or ((Exception,) if retry_on_error else ())
         self._run_retries = max_retries if self._retry_on else 0
+        self._retry_budget = positive("retry_budget", retry_budget, least=0)
+        self._policies = tuple(policies)
         self._durability = durability_of(durability)
         self._lease = lease_seconds(lease)
         self._kernel = kernel
@@ -361,6 +367,7 @@ class Flow(Generic[InT, OutT]):
                 cache=self._cache,
                 tracers=self._tracers,
                 hooks=self._hooks,
+                policies=self._policies,
                 durable=lambda store: DurableRuns(
                     store, self.pipeline, self.context_model, self._lease, self._durability
                 ),
@@ -393,6 +400,7 @@ class Flow(Generic[InT, OutT]):
             raise StateError(f"run {run_id!r} is running already", hint="Choose another run_id")
         run = Run(run_id, trace_id or run_id, pipeline=self.pipeline.name, context=context, resources=self.resources)
         run.root.limits = self.usage_limits
+        run.retries_left = self._retry_budget
         self._active[run_id] = run
         return run
 
@@ -421,7 +429,7 @@ class Flow(Generic[InT, OutT]):
         finally:
             self._forget(run)
         for _ in range(self._run_retries):
-            if result.status is not RunStatus.FAILED or not caused_by(result.error, self._retry_on):
+            if result.status is not RunStatus.FAILED or not may_retry(result.error, self._retry_on):
                 break
             stored = await self._require_store().reopen(run.run_id)
             assert stored is not None  # noqa: S101  only recovering leaves a run alone
@@ -463,7 +471,7 @@ class Flow(Generic[InT, OutT]):
     async def _execute(self, run: Run, data: Any, tenure: Tenure | None) -> RunResult[OutT]:
         bound = self._bind()
         if bound.listeners:
-            run.observers = Observers(bound.listeners)
+            run.observers = Observers(bound.listeners, filters=bound.filters)
         try:
             if tenure is None:
                 return await bound.run(data, run)

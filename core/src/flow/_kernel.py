@@ -38,11 +38,16 @@ _LAYER_OF_FIELD = {
 
 @attrs.frozen(eq=False)
 class Services:
-    """What a `Flow` opened for its runs: bound steps get layers only for what is there."""
+    """What a `Flow` opened for its runs: bound steps get layers only for what is there.
+
+    :ivar policies: those of the whole flow, for plugins that know what to do with them; `Binder.policies` tells those
+        of a step.
+    """
 
     state: StateBackend | None = None
     cache: CacheBackend | None = None
     tracers: Sequence[Tracer] = ()
+    policies: Sequence[Any] = ()
 
 
 @attrs.frozen(eq=False)

@@ -250,6 +250,24 @@ class CacheBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class AroundRun(Protocol):
+    """A policy of a flow that does something while runs are active."""
+
+    def around_run(self, run: Run) -> AbstractContextManager[Any]:
+        """Return a context manager that is entered around each whole run."""
+        ...
+
+
+@runtime_checkable
+class FiltersEvents(Protocol):
+    """A policy of a flow that decides what listeners are told."""
+
+    def filter_event(self, event: Event) -> Event | None:
+        """Return the event that is handed to listeners in the place of `event`, or ``None`` for none."""
+        ...
+
+
 class Engine(Protocol):
     """Runs steps elsewhere: another process, another machine."""
 

@@ -41,7 +41,7 @@ class Run:
         "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal",
         "metadata",
         "observers", "own_limits", "pipeline", "questions", "reservations", "resources", "resumed",
-        "root",
+        "retries_left", "root",
         "run_id", "stream", "trace_id",
     )  # fmt: skip
 
@@ -72,6 +72,8 @@ class Run:
         """Why the run must stop; set by `interrupt`."""
         self._task: asyncio.Task[Any] | None = None
         self._task_cancelling = 0
+        self.retries_left = 100
+        """Retries that steps inside a step that is being retried may still make: nesting does not multiply them."""
         self.reservations: Reservations | None = None
         """What steps that declare an `Estimate` and are running now may still spend; made by the first of them."""
         self.root = Scope(self, "", None)

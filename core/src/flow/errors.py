@@ -19,6 +19,7 @@
     │   ├── AnswerInvalid         the answer does not fit its schema; the run stays paused
     │   └── PipelineChanged       the pipeline differs from the one the run started with
     ├── StepFailed                a step failed: what ``result.error`` holds
+    │   ├── Escalated             a recovery policy says that nobody shall try again: ends the run
     │   ├── StepTimeout           one attempt took longer than ``timeout``
     │   ├── ValidationFailed      a validator or a declared type refused a value
     │   ├── PluginFailed          a validation plugin refused the output
@@ -200,6 +201,16 @@ class StepFailed(FlowError):
     def cause(self) -> BaseException | None:
         """The exception that made the step fail."""
         return self.__cause__
+
+
+class Escalated(StepFailed):
+    """A failure was escalated: no retry and no fallback of an enclosing step applies, the run fails.
+
+    ``cause`` is the failure itself.
+    """
+
+    code = "escalated"
+    halts_run = True
 
 
 class StepTimeout(StepFailed, TimeoutError):
