@@ -125,9 +125,9 @@ class Recording(MemoryState):
         super().__init__()
         self.writes: list[tuple[Any, ...]] = []
 
-    async def create_run(self, run: RunRecord, lease_s: float = 0.0) -> None:
-        self.writes.append(("create", run.status, run.owner is not None, lease_s))
-        await super().create_run(run, lease_s)
+    async def create_run(self, run: RunRecord, lease_s: float = 0.0, *, sync: bool = True) -> None:
+        self.writes.append(("create", run.status, run.owner is not None, lease_s, sync))
+        await super().create_run(run, lease_s, sync=sync)
 
     async def append_steps(self, run_id: str, epoch: int, records: Sequence[StepRecord], *, sync: bool = True) -> None:
         self.writes.append(("append", [record.path for record in records], sync))
@@ -151,7 +151,7 @@ async def test_durability_says_when_a_result_is_written(durability: Any, writes:
     store = Recording()
     flow = Flow(Step("a", upper) >> Step("b", lower), state=store, durability=durability, lease=7.0)
     assert (await flow.run_async("X")).output == "x"
-    created = [("create", "running", True, 7.0)] if writes else []
+    created = [("create", "running", True, 7.0, durability != "normal")] if writes else []
     assert store.writes == created + writes
 
 
@@ -424,6 +424,53 @@ async def test_recovering_refuses_numbers_that_mean_nothing(wrong: dict[str, int
         await Flow(Step("a", upper), state="memory://").recover_async(**wrong)  # type: ignore[arg-type]
 
 
+async def test_a_run_that_completed_is_only_replayed(asking: Kernel) -> None:
+    store = Recording()
+    flow = Flow(Step("a", upper), state=store)
+    await flow.run_async("x", run_id="r", deadline=60)
+    before, written = await store.load_run("r"), len(store.writes)
+    store._runs["r"] = attrs.evolve(before, deadline_at=time.time() - 60)
+    result = await flow.resume_async("r")
+    assert (result.status, result.output, result.step_history[0].replayed) == ("completed", "X", True)
+    assert len(store.writes) == written
+
+
+async def test_a_run_that_cannot_be_read_is_left_as_it_is_and_others_are_recovered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Damaged(MemoryState):
+        async def load_steps(self, run_id: str) -> Sequence[StepRecord]:
+            if run_id == "bad":
+                raise StateError("the journal is damaged")
+            return await super().load_steps(run_id)
+
+    store = Damaged()
+    flow = Flow(Step("a", upper), state=store)
+    for run_id in ("bad", "good"):
+        await orphan(store, flow, run_id)
+    assert [result.run_id for result in await flow.recover_async()] == ["good"]
+    assert "run bad is not recovered: the journal is damaged" in caplog.text
+    left = await store.load_run("bad")
+    assert left is not None
+    assert (left.status, left.recoveries, left.owner) == ("running", 0, None)
+
+
+async def test_that_a_run_is_executed_matters_more_than_how_its_pipeline_has_changed() -> None:
+    store, started, go_on = MemoryState(), asyncio.Event(), asyncio.Event()
+
+    async def slow(text: str) -> str:
+        started.set()
+        await go_on.wait()
+        return text
+
+    handle = Flow(Step("slow", slow), state=store).start("x", run_id="r")
+    await started.wait()
+    with pytest.raises(RunOwned):
+        await Flow(Step("other", slow), state=store).resume_async("r")
+    go_on.set()
+    await handle
+
+
 # -- changed pipelines --
 
 A, B, C = Step("a", upper), Step("b", upper), Step("c", upper)
@@ -582,6 +629,27 @@ async def test_questions_keep_their_first_deadline(asking: Kernel) -> None:
     assert orjson.loads(stored.pending or b"")[0]["message"] == "what is x?"
     again = (await flow.resume_async("r")).pending[0]
     assert (again.since, again.deadline) == (first.since, first.deadline)
+
+
+async def test_an_interruption_does_not_forget_when_a_question_was_first_asked(asking: Kernel) -> None:
+    store = MemoryState()
+    interrupts = True
+
+    async def stops(text: str) -> str:
+        if interrupts:
+            await flow.interrupt("r")
+            await asyncio.Event().wait()
+        return text
+
+    asks_then_stops = Pipeline([Ask(name="first"), Step("stops", stops)])
+    flow = Flow(Both(name="both", left=asks_then_stops, right=Ask(name="second")), state=store, kernel=asking)
+    paused = await flow.run_async("x", run_id="r")
+    first, second = sorted(paused.pending, key=lambda item: item.path)
+    stopped = await flow.resume_async("r", answers={first.path: "go on"})
+    assert stopped.status == "interrupted"
+    interrupts = False
+    again = await flow.resume_async("r")
+    assert [(item.path, item.since) for item in again.pending] == [(second.path, second.since)]
 
 
 # -- context changes, deadlines, ids --

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import control, runs, startup, steps, streams
+from tests.benchmarks import control, durable, runs, startup, steps, streams
 from tests.benchmarks._measure import Figure, Plan, Scenario, select
 from tests.benchmarks._tables import heading, line_of, markdown
 
@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Sequence[Scenario]] = {
     "runs": runs.SCENARIOS,
     "control flow": control.SCENARIOS,
     "streams": streams.SCENARIOS,
+    "durable runs": durable.SCENARIOS,
     "start-up": startup.SCENARIOS,
 }
 

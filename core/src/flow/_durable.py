@@ -45,10 +45,13 @@ class Durability(enum.StrEnum):
 
 @attrs.frozen(eq=False)
 class StoredRun:
-    """A run read back from the store and claimed, ready to be executed again."""
+    """A run read back from the store and claimed, ready to be executed again.
+
+    One that has completed is not claimed: it is only replayed.
+    """
 
     record: RunRecord
-    tenure: Tenure
+    tenure: Tenure | None
     journal: Journal
     data: Any
     context: BaseModel
@@ -104,6 +107,7 @@ class DurableRuns:
                     metadata={**metadata, **_own_metadata(typed, run.own_limits)},
                 ),
                 self.lease_s,
+                sync=self.durability is not Durability.NORMAL,
             )
         except BaseException:
             tenure.end()
@@ -130,8 +134,11 @@ class DurableRuns:
             raise ConfigurationError(f"on_change is 'refuse' or 'continue', got {on_change!r}")
         record = await self.load(run_id)
         if record.fingerprint != self.fingerprint and on_change == "refuse":
+            await self._require_free(record)
             raise await self._changed(record)
         accepted = self._accept(record, answer, answers)
+        if record.status == RunStatus.COMPLETED and record.fingerprint == self.fingerprint:
+            return await self._read(record, None, ())  # all is recorded: there is nothing to claim and to write
         tenure = await self._claim(record)
         try:
             claimed = await self.load(run_id)
@@ -201,14 +208,19 @@ class DurableRuns:
         return tenure
 
     async def _open(self, record: RunRecord, tenure: Tenure, accepted: Sequence[Answer]) -> StoredRun:
+        stored = await self._read(record, tenure, accepted)
+        await self._go_on(record, tenure, accepted)  # only now: a store that cannot be read is left as it is
+        return stored
+
+    async def _read(self, record: RunRecord, tenure: Tenure | None, accepted: Sequence[Answer]) -> StoredRun:
         steps = await self.store.load_steps(record.run_id)
-        journal = self._journal(record.run_id, tenure.epoch, steps)
+        journal = self._journal(record.run_id, tenure.epoch if tenure is not None else None, steps)
         answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
         values = load_context(self.context_model, record.context) if record.context else {}
         data = None
         if record.input:
             data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
-        stored = StoredRun(
+        return StoredRun(
             record=record,
             tenure=tenure,
             journal=journal,
@@ -218,8 +230,6 @@ class DurableRuns:
             answers=answers | {answer.path: answer.value for answer in accepted},
             questions=questions_of(record),
         )
-        await self._go_on(record, tenure, accepted)  # only now: a store that cannot be read is left as it is
-        return stored
 
     async def _go_on(self, record: RunRecord, tenure: Tenure, accepted: Sequence[Answer]) -> None:
         kept = [
@@ -260,7 +270,13 @@ class DurableRuns:
             hint='Pass on_change="continue" to run it with this one: steps are matched by path',
         )
 
-    def _journal(self, run_id: str, epoch: int, records: Sequence[StepRecord] = ()) -> Journal:
+    async def _require_free(self, record: RunRecord) -> None:
+        """Raise `RunOwned` when somebody executes the run: that matters more than how its pipeline has changed."""
+        tenure = await self._claim(record)
+        await tenure.give_back(record.run_id)
+        tenure.end()
+
+    def _journal(self, run_id: str, epoch: int | None, records: Sequence[StepRecord] = ()) -> Journal:
         return Journal(
             self.store,
             run_id,

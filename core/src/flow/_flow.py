@@ -31,7 +31,6 @@ from .errors import (
     ConfigurationError,
     InterruptSignal,
     LeaseLost,
-    PipelineChanged,
     RunNotFound,
     RunOwned,
     StateError,
@@ -292,7 +291,8 @@ class Flow(Generic[InT, OutT]):
         :param concurrency: how many run at the same time.
         :param on_change: ``"continue"`` resumes runs of a changed pipeline too, instead of leaving them with a warning.
 
-        Runs that another process executes are left alone. Raises `StateError` when the store cannot be read.
+        Runs that another process executes are left alone, those that cannot be resumed with a warning. Raises
+        `StateError` when the store cannot be read.
         """
         durable = self._require_store()
         slots = asyncio.Semaphore(positive("concurrency", concurrency))
@@ -306,8 +306,8 @@ class Flow(Generic[InT, OutT]):
                     )
                 except (RunOwned, RunNotFound):  # it lives, or has gone since it was listed
                     return None
-                except PipelineChanged as changed:
-                    logger.warning("not recovered: %s", changed)
+                except StateError as error:  # one damaged or changed run must not keep the others from going on
+                    logger.warning("run %s is not recovered: %s", run_id, error)
                     return None
                 return None if stored is None else await self._resume(stored)
 
@@ -447,12 +447,15 @@ class Flow(Generic[InT, OutT]):
         try:
             run = self._make_run(stored.record.run_id, stored.record.trace_id, stored.context)
         except BaseException:
-            stored.tenure.end()
+            if stored.tenure is not None:
+                stored.tenure.end()
             raise
         run.journal, run.answers, run.questions = stored.journal, stored.answers, stored.questions
         run.stream, run.resumed = stream, True
         self._limit(run, limits if limits is not None else stored.limits)
         run.deadline_at = stored.record.deadline_at if deadline is None else time.time() + deadline
+        if stored.tenure is None:
+            run.deadline_at = None  # it has been kept
         if run.deadline_at is not None:
             run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
         try:

@@ -12,7 +12,7 @@ import orjson
 
 from ._context_changes import dump_changes, load_changes
 from ._protocols import StateBackend, StepRecord
-from ._results import RunResult, StepResult, describe_error
+from ._results import RunResult, RunStatus, StepResult, describe_error
 from ._run import is_below
 from ._serialize import Codec, check_plain, codec_for
 from ._usage import NO_USAGE, Usage
@@ -29,6 +29,7 @@ FALLBACK = "fallback"
 class Journal:
     """The records of one run, by path, and the store they are written to.
 
+    :param epoch: that of the claim; ``None`` writes nothing, for a run that is only replayed.
     :param records: what earlier executions of the run have written.
     :param sync: a record must survive a loss of power before the step's successor starts.
     :param deferred: records are kept here until the run ends or pauses, and written together then.
@@ -38,7 +39,7 @@ class Journal:
         self,
         store: StateBackend,
         run_id: str,
-        epoch: int,
+        epoch: int | None,
         records: Sequence[StepRecord] = (),
         *,
         sync: bool = True,
@@ -123,6 +124,8 @@ class Journal:
 
     async def append(self, record: StepRecord) -> None:
         """Store `record`; when this returns it is as durable as the flow asks for."""
+        if self._epoch is None:
+            return
         if self._deferred is None:
             await self._store.append_steps(self._run_id, self._epoch, (record,), sync=self._sync)
         else:
@@ -130,22 +133,23 @@ class Journal:
 
     async def finish(self, result: RunResult[Any]) -> None:
         """Store how the run ended and give it free for whoever resumes it."""
+        if self._epoch is None:
+            return
         if self._deferred:
             records, self._deferred = self._deferred, []
             await self._store.append_steps(self._run_id, self._epoch, records, sync=True)
-        pending = [attrs.asdict(item) for item in result.pending]
-        deadlines = [item.deadline for item in result.pending if item.deadline is not None]
-        await self._store.update_run(
-            self._run_id,
-            self._epoch,
-            sync=self._sync or self._deferred is not None,
-            status=result.status.value,
-            usage=result.usage,
-            error=describe_error(result.error),
-            pending=orjson.dumps(pending) if pending else None,
-            wake_at=min(deadlines, default=None),
-            owner=None,
-        )
+        changes: dict[str, Any] = {"status": result.status.value, "usage": result.usage, "owner": None}
+        changes["error"] = describe_error(result.error)
+        if result.status in (
+            RunStatus.PAUSED,
+            RunStatus.COMPLETED,
+        ):  # otherwise what was asked before may be asked again
+            pending = [attrs.asdict(item) for item in result.pending]
+            deadlines = [item.deadline for item in result.pending if item.deadline is not None]
+            changes["pending"] = orjson.dumps(pending) if pending else None
+            changes["wake_at"] = min(deadlines, default=None)
+        sync = self._sync or self._deferred is not None
+        await self._store.update_run(self._run_id, self._epoch, sync=sync, **changes)
 
     def replay(self, step: BaseStep[Any, Any], record: StepRecord, scope: Scope, codec: Codec) -> StepResult:
         """Return the recorded result instead of running `step`: usage counts once more, the context change applies."""

@@ -17,6 +17,7 @@ from ._protocols import CacheBackend, Engine, Execute, Layer, StateBackend, Trac
 from ._results import StepResult
 from ._run import Scope
 from ._settings import Settings
+from ._urls import without_password
 from .errors import CheckFailed, ConfigurationError, ControlSignal, FallbackLoop, FlowError, PauseSignal, StateError
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Kernel:
         scheme, separator, _ = url.partition("://")
         if not separator:
             hint = "Write it like memory:// or scheme:///path"
-            raise ConfigurationError(f"{url!r} is not a {kind.value} URL", hint=hint)
+            raise ConfigurationError(f"{without_password(url)!r} is not a {kind.value} URL", hint=hint)
         return self._ask(kind, scheme, opener, url=url)
 
     def _ask(self, kind: PluginKind, wanted: str, opener: Any, **what: str) -> Any:
@@ -174,7 +175,7 @@ class Kernel:
         if contribution is None:
             raise self.plugins.catalogue.missing(kind, wanted)
         (asked,) = what.values()
-        raise ConfigurationError(f"the plugin behind {kind.value} {wanted!r} did not open {asked!r}")
+        raise ConfigurationError(f"the plugin behind {kind.value} {wanted!r} did not open {without_password(asked)!r}")
 
     def _execute(self, step: BaseStep[Any, Any] | Pipeline[Any, Any], binder: Binder) -> Execute:
         if self.plugins.find(PluginKind.STEPS, step.kind) is not None:

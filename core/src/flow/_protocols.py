@@ -156,7 +156,7 @@ class StateBackend(Protocol):
     of the process but not yet a loss of power. Run ids were checked before they come here.
     """
 
-    async def create_run(self, run: RunRecord, lease_s: float = 0.0) -> None:
+    async def create_run(self, run: RunRecord, lease_s: float = 0.0, *, sync: bool = True) -> None:
         """Store a new run; `StateError` when the id is taken.
 
         A record that names an owner is claimed by it, with the record's epoch, for `lease_s` seconds.
