@@ -30,6 +30,7 @@ from flow import (
     RunOwned,
     RunRecord,
     Settings,
+    StateCorrupt,
     StateError,
     Step,
     StepRecord,
@@ -113,6 +114,10 @@ class Waiting:
 @pytest.fixture
 def asking() -> Kernel:
     return Kernel(Settings(), plugins=[Waiting()])
+
+
+class Growing(PipelineContext):
+    words: list[str] = []
 
 
 # -- what is written, and when --
@@ -455,6 +460,33 @@ async def test_a_run_that_cannot_be_read_is_left_as_it_is_and_others_are_recover
     assert (left.status, left.recoveries, left.owner) == ("running", 0, None)
 
 
+@pytest.mark.parametrize("damage", ["output", "changes", "metadata", "input", "context"])
+async def test_what_cannot_be_read_back_is_the_stores_fault_and_changes_nothing(damage: str) -> None:
+    store = MemoryState()
+
+    async def count(text: str, *, context: Growing) -> int:
+        context.words.append(text)
+        return len(text)
+
+    async def fails(number: int) -> int:
+        raise ValueError("broken")
+
+    flow = Flow(Step("count", count) >> Step("fails", fails), state=store, context_model=Growing)
+    await flow.run_async("x", run_id="r")
+    record = store._steps["r"]["0:count"]
+    if damage in ("input", "context"):
+        store._runs["r"] = attrs.evolve(store._runs["r"], **{damage: b'{"words": 7'})
+    else:
+        store._steps["r"]["0:count"] = attrs.evolve(record, **{damage: b'{"set": {"words": 7'})
+    before = await store.load_run("r")
+    with pytest.raises(StateCorrupt, match="cannot be read"):
+        await flow.resume_async("r")
+    after = await store.load_run("r")
+    assert before is not None
+    assert after is not None
+    assert (after.status, after.error, after.owner) == (before.status, before.error, None)
+
+
 async def test_that_a_run_is_executed_matters_more_than_how_its_pipeline_has_changed() -> None:
     store, started, go_on = MemoryState(), asyncio.Event(), asyncio.Event()
 
@@ -653,10 +685,6 @@ async def test_an_interruption_does_not_forget_when_a_question_was_first_asked(a
 
 
 # -- context changes, deadlines, ids --
-
-
-class Growing(PipelineContext):
-    words: list[str] = []
 
 
 async def test_a_journal_grows_with_the_steps_and_not_with_the_context() -> None:

@@ -24,7 +24,7 @@ from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
 from ._structure import structure
 from ._structure_diff import describe_differences
 from ._usage import UsageLimits
-from .errors import ConfigurationError, PipelineChanged, RunNotFound
+from .errors import ConfigurationError, PipelineChanged, RunNotFound, SerializationError, StateCorrupt
 
 RUNNING, DEAD = "running", "dead"
 _PAGE = 100
@@ -215,11 +215,17 @@ class DurableRuns:
     async def _read(self, record: RunRecord, tenure: Tenure | None, accepted: Sequence[Answer]) -> StoredRun:
         steps = await self.store.load_steps(record.run_id)
         journal = self._journal(record.run_id, tenure.epoch if tenure is not None else None, steps)
-        answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
-        values = load_context(self.context_model, record.context) if record.context else {}
-        data = None
-        if record.input:
-            data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
+        try:
+            answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
+            values = load_context(self.context_model, record.context) if record.context else {}
+            data = None
+            if record.input:
+                data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
+        except (SerializationError, ValueError) as error:
+            raise StateCorrupt(
+                f"run {record.run_id!r}: what is stored of it cannot be read: {error}",
+                hint="The store is damaged, or the pipeline declares other types than it did",
+            ) from error
         return StoredRun(
             record=record,
             tenure=tenure,
@@ -285,6 +291,12 @@ class DurableRuns:
             sync=self.durability is Durability.FULL,
             deferred=self.durability is Durability.EXIT,
         )
+
+
+def unchanged(record: RunRecord) -> dict[str, Any]:
+    """Return the fields that resuming a run changes first, as they were."""
+    fields = ("status", "error", "wake_at", "recoveries")
+    return {name: record.__getattribute__(name) for name in fields}
 
 
 def _own_metadata(typed: bool, limits: UsageLimits | None) -> dict[str, str]:

@@ -14,12 +14,12 @@ from ._arguments import durability_of, exceptions, lease_seconds, may_retry, pos
 from ._blocking import run_sync
 from ._bound import NO_STATE, Bound, bind_flow
 from ._context import PipelineContext, build_context
-from ._durable import Durability, DurableRuns, StoredRun
+from ._durable import Durability, DurableRuns, StoredRun, unchanged
 from ._events import Event, Observers
 from ._heartbeat import Tenure
 from ._kernel import Kernel, default_kernel
 from ._pipeline import Pipeline, require_pipeline
-from ._protocols import CacheBackend, StateBackend, Tracer
+from ._protocols import CacheBackend, RunRecord, StateBackend, Tracer
 from ._results import RunResult, RunStatus
 from ._run import Run
 from ._run_ids import check_run_id, new_id
@@ -33,6 +33,7 @@ from .errors import (
     LeaseLost,
     RunNotFound,
     RunOwned,
+    StateCorrupt,
     StateError,
 )
 
@@ -459,7 +460,7 @@ class Flow(Generic[InT, OutT]):
         if run.deadline_at is not None:
             run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
         try:
-            return await self._execute(run, stored.data, stored.tenure)
+            return await self._execute(run, stored.data, stored.tenure, before=stored.record)
         finally:
             self._forget(run)
 
@@ -471,7 +472,9 @@ class Flow(Generic[InT, OutT]):
             )
         return durable
 
-    async def _execute(self, run: Run, data: Any, tenure: Tenure | None) -> RunResult[OutT]:
+    async def _execute(
+        self, run: Run, data: Any, tenure: Tenure | None, before: RunRecord | None = None
+    ) -> RunResult[OutT]:
         bound = self._bind()
         if bound.listeners:
             run.observers = Observers(bound.listeners, filters=bound.filters)
@@ -482,6 +485,9 @@ class Flow(Generic[InT, OutT]):
             try:
                 return await bound.run(data, run)
             except LeaseLost:
+                raise
+            except StateCorrupt:  # nothing of it can be replayed: it stays what it was
+                await tenure.give_back(run.run_id, **({} if before is None else unchanged(before)))
                 raise
             except BaseException:
                 await tenure.give_back(run.run_id)

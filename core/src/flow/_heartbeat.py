@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._lease import retire_owner
 from .errors import LeaseLost, StateError
@@ -47,10 +47,13 @@ class Tenure:
             self._task.cancel()
         retire_owner(self.owner)
 
-    async def give_back(self, run_id: str) -> None:
-        """Tell the store that the run is free although it did not end; when it cannot be told, the lease ends it."""
+    async def give_back(self, run_id: str, **changes: Any) -> None:
+        """Tell the store that the run is free although it did not end; when it cannot be told, the lease ends it.
+
+        :param changes: fields of the run that are put back to what they were.
+        """
         try:
-            await self._store.update_run(run_id, self.epoch, owner=None)
+            await self._store.update_run(run_id, self.epoch, **changes, owner=None)
         except StateError as error:
             logger.warning("run %s could not be given back and waits for its lease to end: %s", run_id, error)
 

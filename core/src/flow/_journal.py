@@ -16,7 +16,7 @@ from ._results import RunResult, RunStatus, StepResult, describe_error
 from ._run import is_below
 from ._serialize import Codec, check_plain, codec_for
 from ._usage import NO_USAGE, Usage
-from .errors import SerializationError, StepFailed
+from .errors import SerializationError, StateCorrupt, StepFailed
 
 if TYPE_CHECKING:
     from ._run import Scope
@@ -152,12 +152,22 @@ class Journal:
         await self._store.update_run(self._run_id, self._epoch, sync=sync, **changes)
 
     def replay(self, step: BaseStep[Any, Any], record: StepRecord, scope: Scope, codec: Codec) -> StepResult:
-        """Return the recorded result instead of running `step`: usage counts once more, the context change applies."""
-        if record.changes is not None and scope.context is not None:
-            scope.commit(load_changes(scope.enclosing_context, record.changes, path=record.path))
+        """Return the recorded result instead of running `step`: usage counts once more, the context change applies.
+
+        Raises `StateCorrupt` when the record does not fit the step: that is no failure of the step.
+        """
+        try:
+            result = self._restore(record, codec)
+            if record.changes is not None and scope.context is not None:
+                scope.commit(load_changes(scope.enclosing_context, record.changes, path=record.path))
+        except (SerializationError, ValueError) as error:
+            raise StateCorrupt(
+                f"run {self._run_id!r}: the record of step {record.path!r} cannot be read: {error}",
+                path=record.path,
+                hint="The store is damaged, or the step declares another type than it did",
+            ) from error
         if record.usage:
             scope.spend(record.usage)
-        result = self._restore(record, codec)
         result.name, result.kind = step.name, step.kind
         return result
 
