@@ -828,3 +828,59 @@ def test_the_blocking_facade_resumes_and_recovers(caplog: pytest.LogCaptureFixtu
     flow.run("x", run_id="r")
     assert flow.resume("r").output == "X"
     assert flow.recover() == []
+
+
+async def test_what_was_spent_before_is_in_the_books_before_anything_runs_again() -> None:
+    """Two branches had spent half each when the run failed: a further cent of one of them is too much at once."""
+    broken, calls = True, []
+
+    async def spend(text: str, *, run: StepRun) -> str:
+        calls.append(run.path)
+        run.usage.add(cost_usd=0.5)
+        if broken:
+            raise ValueError("broken")
+        return text
+
+    pipeline = Both(name="both", left=Step("l", spend), right=Step("r", spend))
+    flow = Flow(pipeline, state="memory://", kernel=Kernel(Settings(), plugins=[Waiting()]))
+    first = await flow.run_async("x", run_id="r", usage_limits=UsageLimits(total_cost_usd_limit=1))
+    assert (first.status, first.total_cost_usd) == ("failed", pytest.approx(1.0))
+    broken = False
+    calls.clear()
+    stopped = await flow.resume_async("r", usage_limits=UsageLimits(total_cost_usd_limit=0.9))
+    assert (stopped.status, calls, stopped.total_cost_usd) == ("limit_exceeded", [], pytest.approx(1.0))
+    done = await flow.resume_async("r", usage_limits=UsageLimits(total_cost_usd_limit=2))
+    assert (done.status, done.total_cost_usd) == ("completed", pytest.approx(2.0))
+    assert (await flow.resume_async("r")).total_cost_usd == pytest.approx(2.0)
+
+
+async def test_a_container_that_failed_and_whose_inside_went_on_is_not_counted_twice() -> None:
+    """Its record says what it had spent in all; what ran inside it later has records that say so, too."""
+
+    class DiesWhenDone(MemoryState):
+        dies = False
+
+        async def append_steps(self, run_id: str, epoch: int, records: Any, *, sync: bool = True) -> None:
+            if self.dies and records[0].path == "0:both":
+                raise StateError("killed before the container is recorded")
+            await super().append_steps(run_id, epoch, records, sync=sync)
+
+    calls: list[str] = []
+
+    async def spend(text: str, *, run: StepRun) -> str:
+        calls.append(run.path)
+        run.usage.add(cost_usd=1)
+        if calls.count(run.path) == 1 and run.path.endswith("right"):
+            raise ValueError("broken")
+        return text
+
+    store = DiesWhenDone()
+    pipeline = Both(name="both", left=Step("l", spend), right=Step("r", spend))
+    flow = Flow(pipeline, state=store, kernel=Kernel(Settings(), plugins=[Waiting()]))
+    assert (await flow.run_async("x", run_id="r")).total_cost_usd == 2
+    store.dies = True
+    with pytest.raises(StateError, match="killed"):
+        await flow.resume_async("r")
+    store.dies = False
+    done = await flow.resume_async("r")
+    assert (done.status, done.total_cost_usd, len(calls)) == ("completed", 3, 3)

@@ -15,7 +15,7 @@ from ._results import Pending, RunStatus
 from ._serialize import build_adapter, codec_for
 from ._step import BaseStep
 from ._structure import fingerprint
-from .errors import AnswerInvalid, ConfigurationError, NotPaused, SerializationError
+from .errors import AnswerInvalid, ConfigurationError, NotPaused, SerializationError, StateCorrupt
 
 
 @attrs.frozen
@@ -62,8 +62,14 @@ class Questions:
 
 
 def questions_of(record: RunRecord) -> dict[str, Pending]:
-    """Return what a stored run asks, by path."""
-    return {item["path"]: Pending(**item) for item in orjson.loads(record.pending or b"[]")}
+    """Return what a stored run asks, by path; raises `StateCorrupt` when that cannot be read."""
+    try:
+        return {item["path"]: Pending(**item) for item in orjson.loads(record.pending or b"[]")}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateCorrupt(
+            f"run {record.run_id!r}: what it asks cannot be read: {type(error).__name__}: {error}",
+            hint="The store is damaged",
+        ) from error
 
 
 def match_answers(record: RunRecord, answer: Any, answers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -221,7 +221,9 @@ class DurableRuns:
             data = None
             if record.input:
                 data = self._input.decode(record.input, record.metadata.get("input") != "plain", path=INPUT)
-        except (SerializationError, ValueError) as error:
+            context = build_context(self.context_model, values, data)
+            questions = questions_of(record)
+        except (SerializationError, ConfigurationError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StateCorrupt(
                 f"run {record.run_id!r}: what is stored of it cannot be read: {error}",
                 hint="The store is damaged, or the pipeline declares other types than it did",
@@ -231,10 +233,10 @@ class DurableRuns:
             tenure=tenure,
             journal=journal,
             data=data,
-            context=build_context(self.context_model, values, data),
+            context=context,
             limits=_stored_limits(record),
             answers=answers | {answer.path: answer.value for answer in accepted},
-            questions=questions_of(record),
+            questions=questions,
         )
 
     async def _go_on(self, record: RunRecord, tenure: Tenure, accepted: Sequence[Answer]) -> None:

@@ -453,6 +453,7 @@ class Flow(Generic[InT, OutT]):
             raise
         run.journal, run.answers, run.questions = stored.journal, stored.answers, stored.questions
         run.stream, run.resumed = stream, True
+        run.root.carry(stored.journal.spent(""))
         self._limit(run, limits if limits is not None else stored.limits)
         run.deadline_at = stored.record.deadline_at if deadline is None else time.time() + deadline
         if stored.tenure is None:

@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 
 COMPLETED, FAILED, INTERRUPTED, RESTARTED, ANSWERED = "completed", "failed", "interrupted", "restarted", "answered"
 FALLBACK = "fallback"
+_STOPPED = frozenset(
+    {RunStatus.INTERRUPTED, RunStatus.CANCELLED, RunStatus.LIMIT_EXCEEDED, RunStatus.DEADLINE_EXCEEDED}
+)
 
 
 class Journal:
     """The records of one run, by path, and the store they are written to.
+
+    The record of a step that completed holds all that was spent in it; that of one that failed or was interrupted what
+    was spent beside the steps inside it that have records of their own, because those may be executed again.
 
     :param epoch: that of the claim; ``None`` writes nothing, for a run that is only replayed.
     :param records: what earlier executions of the run have written.
@@ -54,13 +60,21 @@ class Journal:
         self._inside: defaultdict[str, dict[str, StepRecord]] = defaultdict(dict)
         self._void: dict[str, Usage] = {}
         for record in records:
-            if record.status == RESTARTED:
-                self._forget(record.parent, record.usage, spared=record.metadata is not None)
-            else:
-                if record.status == FAILED and not self._has_failed_inside(record.path):
-                    self._drop(answer_path(record.path))  # what was answered made it fail: it is asked anew
-                self._records[record.path] = record
-                self._inside[record.parent][record.path] = record
+            self._load(record)
+        self._last = next(reversed(self._records), None)
+        self._spent = SpentInside()
+        for path, children in self._inside.items():
+            for child in children:
+                self._spent.note(path, child, self.spent(child))
+
+    def _load(self, record: StepRecord) -> None:
+        if record.status == RESTARTED:
+            self._forget(record.parent, record.usage, spared=record.metadata is not None)
+            return
+        if record.status == FAILED and not self._has_failed_inside(record.path):
+            self._drop(answer_path(record.path))  # what was answered made it fail: it is asked anew
+        self._records[record.path] = record
+        self._inside[record.parent][record.path] = record
 
     @property
     def answers(self) -> list[StepRecord]:
@@ -74,17 +88,19 @@ class Journal:
         record = self._records.get(path)
         return record if record is not None and record.status == COMPLETED else None
 
-    def owed(self, path: str) -> Usage:
-        """Return what an earlier, failed execution of a step spent itself: it stays in the books."""
+    def ends_with(self, path: str) -> bool:
+        """Tell whether the record of a step is the last that earlier executions have written."""
+        return path == self._last
+
+    def spent(self, path: str) -> Usage:
+        """Return what earlier executions spent in a step, all that is inside it included; `""` is the whole run."""
         if not self._records and not self._void:
             return NO_USAGE
         record = self._records.get(path)
-        if record is None:
-            return self._void.get(path, NO_USAGE)
-        if record.status == COMPLETED:
-            return NO_USAGE
-        inside = sum((child.usage for child in self._steps_inside(path)), NO_USAGE)
-        return record.usage - inside
+        if record is not None and record.status == COMPLETED:
+            return record.usage
+        own = record.usage if record is not None else self._void.get(path, NO_USAGE)
+        return sum((self.spent(child) for child in self._inside.get(path, ())), own)
 
     async def restart(self, step: BaseStep[Any, Any], scope: Scope, attempt: int) -> None:
         """Note that a step with steps inside begins a further attempt: what ran inside it before is not replayed.
@@ -93,6 +109,7 @@ class Journal:
         """
         spared = step.fallback is not None and FALLBACK not in step.children()
         self._forget(scope.path, scope.usage, spared)
+        self._spent.forget(scope.path)
         scope.run.forget_questions(scope.path, spared=f"{scope.path}/{FALLBACK}" if spared else None)
         await self.append(
             StepRecord(
@@ -105,7 +122,7 @@ class Journal:
                 usage=scope.usage,
                 attempts=attempt,
                 started_at=time.time(),
-            )
+            ),
         )
 
     def _forget(self, path: str, usage: Usage, spared: bool) -> None:
@@ -121,6 +138,32 @@ class Journal:
         record = self._records.pop(path, None)
         if record is not None:
             self._inside[record.parent].pop(path, None)
+
+    async def record(
+        self, result: StepResult, scope: Scope, codec: Codec, started_at: float, *, handed_on: bool = False
+    ) -> None:
+        """Store what a finished step returned; raises `SerializationError` when that is not possible.
+
+        :param handed_on: the output is the input itself, which is stored where it came from.
+        """
+        record = make_record(result, scope, codec, started_at, handed_on)
+        await self.append(self._counted(record, scope))
+
+    async def record_interruption(self, step: BaseStep[Any, Any], scope: Scope, started_at: float) -> None:
+        """Store what a step has spent that was paused or cancelled; it will be executed again."""
+        if scope.usage:
+            await self.append(self._counted(interrupted_record(step, scope, started_at), scope))
+
+    def _counted(self, record: StepRecord, scope: Scope) -> StepRecord:
+        """Return the record with the usage that is not in the records of the steps inside."""
+        usage = scope.usage
+        if not usage:
+            return record
+        inside = self._spent.inside(record.path)
+        self._spent.note(record.parent, record.path, usage)
+        if record.status == COMPLETED or not inside:
+            return record
+        return attrs.evolve(record, usage=usage - inside)
 
     async def append(self, record: StepRecord) -> None:
         """Store `record`; when this returns it is as durable as the flow asks for."""
@@ -140,10 +183,7 @@ class Journal:
             await self._store.append_steps(self._run_id, self._epoch, records, sync=True)
         changes: dict[str, Any] = {"status": result.status.value, "usage": result.usage, "owner": None}
         changes["error"] = describe_error(result.error)
-        if result.status in (
-            RunStatus.PAUSED,
-            RunStatus.COMPLETED,
-        ):  # otherwise what was asked before may be asked again
+        if result.status not in _STOPPED:  # otherwise what was asked before may be asked again
             pending = [attrs.asdict(item) for item in result.pending]
             deadlines = [item.deadline for item in result.pending if item.deadline is not None]
             changes["pending"] = orjson.dumps(pending) if pending else None
@@ -151,8 +191,8 @@ class Journal:
         sync = self._sync or self._deferred is not None
         await self._store.update_run(self._run_id, self._epoch, sync=sync, **changes)
 
-    def replay(self, step: BaseStep[Any, Any], record: StepRecord, scope: Scope, codec: Codec) -> StepResult:
-        """Return the recorded result instead of running `step`: usage counts once more, the context change applies.
+    def replay(self, step: BaseStep[Any, Any], record: StepRecord, data: Any, scope: Scope, codec: Codec) -> StepResult:
+        """Return the recorded result instead of running `step` on `data`; the context change applies once more.
 
         Raises `StateCorrupt` when the record does not fit the step: that is no failure of the step.
         """
@@ -166,9 +206,10 @@ class Journal:
                 path=record.path,
                 hint="The store is damaged, or the step declares another type than it did",
             ) from error
-        if record.usage:
-            scope.spend(record.usage)
+        scope.carry(record.usage)
         result.name, result.kind = step.name, step.kind
+        if record.output is None:
+            result.output = data
         return result
 
     def _restore(self, record: StepRecord, codec: Codec | None) -> StepResult:
@@ -184,7 +225,7 @@ class Journal:
             path=record.path,
             attempts=record.attempts,
             latency_s=record.latency_s,
-            usage=record.usage,
+            usage=self.spent(record.path),
             feedback=record.feedback,
             error=None if success else StepFailed(record.error or "failed", path=record.path),
             children=tuple(self._restore(child, None) for child in self._steps_inside(record.path)),
@@ -201,10 +242,37 @@ class Journal:
         return [record for record in self._inside[path].values() if record.status != ANSWERED]
 
 
-def make_record(result: StepResult, scope: Scope, codec: Codec, started_at: float) -> StepRecord:
+class SpentInside:
+    """What the steps inside each step have spent that have a record, as the store knows it."""
+
+    __slots__ = ("_by_parent",)
+
+    def __init__(self) -> None:
+        self._by_parent: dict[str, dict[str, Usage]] = {}
+
+    def note(self, parent: str, path: str, usage: Usage) -> None:
+        """Note what was spent in a step so far."""
+        if usage:
+            self._by_parent.setdefault(parent, {})[path] = usage
+
+    def inside(self, path: str) -> Usage:
+        """Return what was spent in the steps directly inside a step, and so in all that are inside it."""
+        return sum(self._by_parent.get(path, {}).values(), NO_USAGE)
+
+    def forget(self, path: str) -> None:
+        """Forget what is inside a step: it begins anew."""
+        for parent in [parent for parent in self._by_parent if is_below(parent, path)]:
+            del self._by_parent[parent]
+
+
+def make_record(
+    result: StepResult, scope: Scope, codec: Codec, started_at: float, handed_on: bool = False
+) -> StepRecord:
     """Describe a finished step for the journal; raises `SerializationError` when its output cannot be stored."""
     changed = scope.changes() if result.success else {}
-    output, typed = codec.encode(result.output, path=scope.path) if result.success else (None, True)
+    output, typed = None, True
+    if result.success and not handed_on:
+        output, typed = codec.encode(result.output, path=scope.path)
     return StepRecord(
         path=scope.path,
         parent=_enclosing_step(scope),

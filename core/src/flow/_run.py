@@ -274,6 +274,11 @@ class Scope:
         """What was spent here and below."""
         return self._spent or NO_USAGE
 
+    def carry(self, usage: Usage) -> None:
+        """Begin with what earlier executions of the run have spent here, which what encloses this has carried too."""
+        if usage:
+            self._spent = usage
+
     def spend(self, usage: Usage) -> None:
         """Add `usage` here and in every enclosing scope up to the run: counted when it happens, and exactly once."""
         with _ledger:  # agents that run in worker threads spend too

@@ -94,6 +94,8 @@ class BaseStep(Generic[InT, OutT]):
     """
 
     kind: ClassVar[str] = "abstract"
+    hands_on: ClassVar[bool] = False
+    """True for step types that may return their input itself and never change it: no copy of it is stored then."""
 
     name: str = attrs.field(validator=_check_name)
     retries: int = attrs.field(default=0, validator=_at_least_zero)
@@ -112,6 +114,10 @@ class BaseStep(Generic[InT, OutT]):
     def children(self) -> Mapping[str, BaseStep[Any, Any] | Pipeline[Any, Any]]:
         """Return the steps inside this one by label; validation, drawing and fingerprints use nothing else."""
         return {}
+
+    def stored_type(self) -> Any:
+        """Return the type with which the journal writes and reads outputs: the declared one, unless that says less."""
+        return self.declared_types()[1]
 
     def answer_type(self) -> Any:
         """Return the type of the answer that this step waits for; ``None`` when it never waits.

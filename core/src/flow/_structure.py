@@ -6,7 +6,9 @@ import enum
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_origin
 
 import attrs
@@ -116,7 +118,17 @@ def _qualified(item: Any) -> str:
     if inspect.ismethod(item) and not isinstance(item.__self__, type):
         return f"{_qualified(type(item.__self__))}.{item.__name__}"
     module = getattr(item, "__module__", None) or "builtins"  # method descriptors such as str.upper have none
-    return f"{module}.{item.__qualname__}"
+    return f"{_main_name() if module == '__main__' else module}.{item.__qualname__}"
+
+
+@functools.cache
+def _main_name() -> str:
+    """Return the name under which others import the program: it must be able to resume what a worker began."""
+    main = sys.modules["__main__"]
+    spec, file = vars(main).get("__spec__"), vars(main).get("__file__")
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return Path(file).stem if file else "__main__"
 
 
 def _is_default(field: attrs.Attribute[Any], value: Any) -> bool:

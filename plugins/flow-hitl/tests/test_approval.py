@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flow_hitl import Approval, approval
 from flow_testkit import StubAgent
+from pydantic import BaseModel
 
 from flow import AnswerInvalid, Flow, Pipeline, RunStatus, StateBackend, Step, StepFailed, UsageLimits
 
@@ -173,3 +174,43 @@ async def test_many_runs_wait_at_the_same_time(flow: MakeFlow) -> None:
         *(runner.resume_async(run.run_id, answer) for run, answer in zip(paused, answers, strict=True))
     )
     assert [result.output for result in results] == ["a", "b is shelved", "c", "d is shelved"]
+
+
+class Draft(BaseModel):
+    text: str
+
+
+class Refusal(BaseModel):
+    reason: str
+
+
+async def write(topic: str) -> Draft:
+    return Draft(text=topic)
+
+
+async def refuse(draft: Draft) -> Refusal:
+    return Refusal(reason=f"not {draft.text}")
+
+
+async def send(value: Draft | Refusal) -> str:
+    return f"{type(value).__name__}: {value}"
+
+
+@pytest.mark.parametrize(("answer", "sent"), [("yes", "Draft: text='x'"), ("no", "Refusal: reason='not x'")])
+async def test_typed_values_pass_through_also_when_the_run_is_resumed_later(
+    flow: MakeFlow, answer: str, sent: str
+) -> None:
+    broken = True
+
+    async def breaks(text: str) -> str:
+        if broken:
+            raise ValueError("broken")
+        return text
+
+    pipeline = Step("write", write) >> publish(on_reject=Step("refuse", refuse)) >> Step("send", send)
+    runner = flow(pipeline >> Step("breaks", breaks))
+    failed = await decide(runner, answer, "x")
+    assert failed.status is RunStatus.FAILED
+    broken = False
+    resumed = await runner.resume_async(failed.run_id)
+    assert (resumed.output, resumed.step("publish").replayed) == (sent, True)

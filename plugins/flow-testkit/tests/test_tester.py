@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -138,4 +139,5 @@ def test_assertions_hold_and_chain() -> None:
 
 
 def test_python_is_the_one_of_the_tests(flow_tester: FlowTester) -> None:
-    assert flow_tester.run_python("-c", "import sys; print(sys.executable)").stdout.strip() == sys.executable
+    printed = flow_tester.run_python("-c", "import sys; print(sys.executable)").stdout.strip()
+    assert os.path.normpath(printed) == os.path.normpath(sys.executable)

@@ -6,11 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._journal import interrupted_record, make_record
 from .._kernel import failed_result
 from .._protocols import Execute, Layer, Wrapper
 from .._serialize import codec_for
-from .._usage import NO_USAGE
 from ..errors import ControlSignal, StateError
 from ..hookspecs import hookimpl
 
@@ -25,7 +23,8 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
     """Journal every step of a flow that has a state store."""
     if binder.services.state is None:
         return None
-    codec = codec_for(step.declared_types()[1])
+    codec = codec_for(step.stored_type())
+    hands_on: bool = step.hands_on
 
     def wrap(execute: Execute) -> Execute:
         async def journaled(data: Any, scope: Scope) -> StepResult:
@@ -34,22 +33,25 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
                 return await execute(data, scope)
             record = journal.completed(scope.path)
             if record is not None:
-                return journal.replay(step, record, scope, codec)
-            owed = journal.owed(scope.path)
-            if owed is not NO_USAGE:
-                scope.spend(owed)
+                return journal.replay(step, record, data, scope, codec)
+            if scope.run.resumed:
+                scope.carry(journal.spent(scope.path))
+                breach = scope.breach()  # before it spends more: what was spent earlier is in the books already
+                if breach is not None:
+                    raise breach
             started_at = time.time()
             try:
                 result = await execute(data, scope)
             except StateError:
                 raise
             except (ControlSignal, asyncio.CancelledError):
-                if scope.usage:  # it is not finished, but what it spent counts when the run goes on
-                    await journal.append(interrupted_record(step, scope, started_at))
+                await journal.record_interruption(step, scope, started_at)
                 raise
             except Exception as error:  # noqa: BLE001  the failure is recorded, then reported like any other
                 result = failed_result(step, error, attempts=scope.attempt)
-            await journal.append(make_record(result, scope, codec, started_at))
+            await journal.record(
+                result, scope, codec, started_at, handed_on=hands_on and result.success and result.output is data
+            )
             return result
 
         return journaled

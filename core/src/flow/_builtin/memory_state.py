@@ -32,7 +32,7 @@ class MemoryState:
         self._steps: dict[str, dict[str, StepRecord]] = {}
         self._pipelines: dict[str, bytes] = {}
 
-    async def create_run(self, run: RunRecord, lease_s: float = 0.0) -> None:
+    async def create_run(self, run: RunRecord, lease_s: float = 0.0, *, sync: bool = True) -> None:
         """Store a new run."""
         if run.run_id in self._runs:
             raise StateError(f"run {run.run_id!r} exists already", hint="Resume it, or choose another run_id")

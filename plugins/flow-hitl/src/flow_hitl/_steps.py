@@ -112,6 +112,7 @@ class Approval(HumanInTheLoop[InT, OutT]):
     """
 
     kind: ClassVar[str] = "approval"
+    hands_on: ClassVar[bool] = True
 
     input_schema: Any = attrs.field(default=Decision, hash=False, init=False)
     on_reject: Pipeline[Any, Any] | None = attrs.field(default=None, converter=_pipeline_or_none)
@@ -123,6 +124,10 @@ class Approval(HumanInTheLoop[InT, OutT]):
     def declared_types(self) -> tuple[Any, Any]:
         """Return nothing known: the input is handed on, whatever it is."""
         return Any, Any
+
+    def stored_type(self) -> Any:
+        """Return what `on_reject` declares: of an input that is handed on no copy is stored."""
+        return Any if self.on_reject is None else self.on_reject.declared_types()[1]
 
 
 @overload

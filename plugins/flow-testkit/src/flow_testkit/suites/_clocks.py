@@ -60,7 +60,7 @@ from flow import Flow, Kernel, Settings, Step
 class Dies:
     async def load_pipeline(self, fingerprint):
         return b""
-    async def create_run(self, run, lease_s=0.0):
+    async def create_run(self, run, lease_s=0.0, *, sync=True):
         print(run.owner, flush=True)
         os._exit(0)
 

@@ -157,6 +157,20 @@ class StateLeaseTests(StateSubject):
             assert await state.claim_run("run-1", RIVAL, HOUR) > epoch
 
     @pytest.mark.asyncio
+    async def test_lease_of_a_deleted_run_does_not_count(self) -> None:
+        """Failing means: a new run finds the lease of a deleted one that had its id, and is taken from its creator."""
+        self._require_leases()
+        async with self.opened() as state:
+            await state.create_run(run_record(owner=OWNER, epoch=1), HOUR)
+            await state.update_run("run-1", 1, owner=None)
+            await state.renew_run("run-1", 1, AT_ONCE)  # a renewal that was on its way when the run was given back
+            await state.claim_run("run-1", RIVAL, AT_ONCE)
+            await state.delete_run("run-1")
+            await state.create_run(run_record(owner=OWNER, epoch=1), HOUR)
+            with pytest.raises(RunOwned):
+                await state.claim_run("run-1", RIVAL, HOUR)
+
+    @pytest.mark.asyncio
     async def test_run_of_a_process_that_is_gone_is_taken_over_at_once(self) -> None:
         """Failing means: after a crash everybody waits for the lease to end; ask `lease_is_over`."""
         self._require_leases()

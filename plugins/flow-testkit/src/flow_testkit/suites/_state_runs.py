@@ -153,8 +153,9 @@ class StateRunTests(StateSubject):
         async with self.opened() as state:
             epoch = await begun(state)
             for name in ("colour", "status = 'dead' --", "error, status"):
+                changes: dict[str, Any] = {"error": "changed", name: "dead"}
                 with pytest.raises((TypeError, ValueError, FlowError)):
-                    await state.update_run("run-1", epoch, **{"error": "changed", name: "dead"})
+                    await state.update_run("run-1", epoch, **changes)
             assert comparable(await state.load_run("run-1")) == comparable(run_record())
 
     @pytest.mark.asyncio
@@ -220,7 +221,8 @@ class StateReopenTests(StateSubject):
         self._require_reopening()
         async with self.opened() as state:
             await state.save_pipeline("f1", b"{}")
-            epoch = await begun(state)
+            await state.create_run(run_record(), sync=sync)
+            epoch = await state.claim_run("run-1", OWNER, HOUR)
             await state.append_steps("run-1", epoch, [step_record("1:b"), step_record("0:a")], sync=sync)
             await state.update_run("run-1", epoch, status="failed", sync=sync)
             stored = await loaded(state)

@@ -6,7 +6,7 @@ from flow_testkit.suites._state_flows import StateFlowTests
 from flow_testkit.suites._state_leases import StateFenceTests, StateLeaseTests
 from flow_testkit.suites._state_listing import StateListTests, StatePruneTests
 from flow_testkit.suites._state_runs import StateReopenTests, StateRunTests
-from flow_testkit.suites._state_sharing import StateConcurrencyTests, StateSharingTests
+from flow_testkit.suites._state_sharing import StateConcurrencyTests, StateModelTests, StateSharingTests
 from flow_testkit.suites._state_steps import StateStepTests
 
 
@@ -20,6 +20,7 @@ class StateBackendSuite(
     StateStepTests,
     StateConcurrencyTests,
     StateSharingTests,
+    StateModelTests,
     StateFlowTests,
 ):
     """What every state backend must do. Subclass it and write `make_state`.
