@@ -884,3 +884,28 @@ async def test_a_container_that_failed_and_whose_inside_went_on_is_not_counted_t
     store.dies = False
     done = await flow.resume_async("r")
     assert (done.status, done.total_cost_usd, len(calls)) == ("completed", 3, 3)
+
+
+async def test_what_was_spent_inside_a_container_that_was_in_flight_counts() -> None:
+    """The process died between two branches: the container has no record, the branch that finished has one."""
+
+    class DiesAfterOne(MemoryState):
+        dies = True
+
+        async def append_steps(self, run_id: str, epoch: int, records: Any, *, sync: bool = True) -> None:
+            await super().append_steps(run_id, epoch, records, sync=sync)
+            if self.dies:
+                raise StateError("killed")
+
+    store = DiesAfterOne()
+    inner = Both(name="inner", left=spending(0.5), right=Step("r", upper))
+    flow = Flow(
+        Both(name="outer", left=inner, right=Step("r", upper)),
+        state=store,
+        kernel=Kernel(Settings(), plugins=[Waiting()]),
+    )
+    with pytest.raises(StateError, match="killed"):
+        await flow.run_async("x", run_id="r")
+    store.dies = False
+    assert (await flow.resume_async("r")).total_cost_usd == pytest.approx(0.5)
+    assert (await flow.resume_async("r")).total_cost_usd == pytest.approx(0.5)

@@ -39,6 +39,7 @@ class EventKind(enum.StrEnum):
     CANCELLED = "step.cancelled"
     LIMIT = "step.limit"
     THROTTLED = "step.throttled"
+    USAGE_WARNING = "usage.warning"
     BREAKER = "breaker"
     LOAD = "load"
 

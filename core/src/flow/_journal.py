@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import orjson
 
+from ._books import Books, is_below
 from ._context_changes import dump_changes, load_changes
 from ._protocols import StateBackend, StepRecord
 from ._results import RunResult, RunStatus, StepResult, describe_error
-from ._run import is_below
 from ._serialize import Codec, check_plain, codec_for
-from ._usage import NO_USAGE, Usage
+from ._usage import Usage
 from .errors import SerializationError, StateCorrupt, StepFailed
 
 if TYPE_CHECKING:
@@ -59,17 +59,29 @@ class Journal:
         self._records: dict[str, StepRecord] = {}
         self._inside: defaultdict[str, dict[str, StepRecord]] = defaultdict(dict)
         self._void: dict[str, Usage] = {}
+        self._books = Books()
         for record in records:
             self._load(record)
         self._last = next(reversed(self._records), None)
-        self._spent = SpentInside()
-        for path, children in self._inside.items():
-            for child in children:
-                self._spent.note(path, child, self.spent(child))
+        self._open_books()
+
+    def _open_books(self) -> None:
+        for path, usage in self._void.items():
+            self._books.note(path, usage)
+        completed = []
+        for path, record in self._records.items():
+            if record.status == COMPLETED:
+                completed.append(path)
+            else:
+                self._books.note(path, record.usage)
+        for path in sorted(completed, key=lambda path: path.count("/"), reverse=True):  # what is inside comes first
+            if self._records[path].usage:
+                self._books.settle(path, self._records[path].usage)
 
     def _load(self, record: StepRecord) -> None:
         if record.status == RESTARTED:
-            self._forget(record.parent, record.usage, spared=record.metadata is not None)
+            self._forget(record.parent, spared=record.metadata is not None)
+            self._void[record.parent] = record.usage
             return
         if record.status == FAILED and not self._has_failed_inside(record.path):
             self._drop(answer_path(record.path))  # what was answered made it fail: it is asked anew
@@ -94,13 +106,7 @@ class Journal:
 
     def spent(self, path: str) -> Usage:
         """Return what earlier executions spent in a step, all that is inside it included; `""` is the whole run."""
-        if not self._records and not self._void:
-            return NO_USAGE
-        record = self._records.get(path)
-        if record is not None and record.status == COMPLETED:
-            return record.usage
-        own = record.usage if record is not None else self._void.get(path, NO_USAGE)
-        return sum((self.spent(child) for child in self._inside.get(path, ())), own)
+        return self._books.total(path)
 
     async def restart(self, step: BaseStep[Any, Any], scope: Scope, attempt: int) -> None:
         """Note that a step with steps inside begins a further attempt: what ran inside it before is not replayed.
@@ -108,8 +114,7 @@ class Journal:
         Its fallback is no attempt: what that has done and was told stays.
         """
         spared = step.fallback is not None and FALLBACK not in step.children()
-        self._forget(scope.path, scope.usage, spared)
-        self._spent.forget(scope.path)
+        self._forget(scope.path, spared)
         scope.run.forget_questions(scope.path, spared=f"{scope.path}/{FALLBACK}" if spared else None)
         await self.append(
             StepRecord(
@@ -119,20 +124,21 @@ class Journal:
                 kind=step.kind,
                 status=RESTARTED,
                 metadata=b'{"spared": "fallback"}' if spared else None,
-                usage=scope.usage,
+                usage=self._books.settle(scope.path, scope.usage),
                 attempts=attempt,
                 started_at=time.time(),
             ),
         )
 
-    def _forget(self, path: str, usage: Usage, spared: bool) -> None:
-        """Drop the records below `path`; what was spent until then is owed unless the step itself has a record."""
-        self._void[path] = usage
+    def _forget(self, path: str, spared: bool) -> None:
+        """Drop the records below `path`, and what they account for: the step itself will."""
         own_answer, fallback = answer_path(path), f"{path}/{FALLBACK}" if spared else None
-        inside = [inner for inner in self._records if inner.startswith(f"{path}/") and inner != own_answer]
-        for inner in inside:
+        for inner in [inner for inner in self._records if inner.startswith(f"{path}/") and inner != own_answer]:
             if not is_below(inner, fallback):
                 self._drop(inner)
+        for inner in self._books.below(path):
+            if not is_below(inner, fallback):
+                self._books.forget(inner)
 
     def _drop(self, path: str) -> None:
         record = self._records.pop(path, None)
@@ -155,15 +161,11 @@ class Journal:
             await self.append(self._counted(interrupted_record(step, scope, started_at), scope))
 
     def _counted(self, record: StepRecord, scope: Scope) -> StepRecord:
-        """Return the record with the usage that is not in the records of the steps inside."""
-        usage = scope.usage
-        if not usage:
+        """Return the record with the usage that it accounts for."""
+        if not scope.usage:
             return record
-        inside = self._spent.inside(record.path)
-        self._spent.note(record.parent, record.path, usage)
-        if record.status == COMPLETED or not inside:
-            return record
-        return attrs.evolve(record, usage=usage - inside)
+        own = self._books.settle(record.path, scope.usage)
+        return record if record.status == COMPLETED else attrs.evolve(record, usage=own)
 
     async def append(self, record: StepRecord) -> None:
         """Store `record`; when this returns it is as durable as the flow asks for."""
@@ -225,7 +227,7 @@ class Journal:
             path=record.path,
             attempts=record.attempts,
             latency_s=record.latency_s,
-            usage=self.spent(record.path),
+            usage=record.usage if success else self.spent(record.path),
             feedback=record.feedback,
             error=None if success else StepFailed(record.error or "failed", path=record.path),
             children=tuple(self._restore(child, None) for child in self._steps_inside(record.path)),
@@ -240,29 +242,6 @@ class Journal:
         if path not in self._inside:
             return []
         return [record for record in self._inside[path].values() if record.status != ANSWERED]
-
-
-class SpentInside:
-    """What the steps inside each step have spent that have a record, as the store knows it."""
-
-    __slots__ = ("_by_parent",)
-
-    def __init__(self) -> None:
-        self._by_parent: dict[str, dict[str, Usage]] = {}
-
-    def note(self, parent: str, path: str, usage: Usage) -> None:
-        """Note what was spent in a step so far."""
-        if usage:
-            self._by_parent.setdefault(parent, {})[path] = usage
-
-    def inside(self, path: str) -> Usage:
-        """Return what was spent in the steps directly inside a step, and so in all that are inside it."""
-        return sum(self._by_parent.get(path, {}).values(), NO_USAGE)
-
-    def forget(self, path: str) -> None:
-        """Forget what is inside a step: it begins anew."""
-        for parent in [parent for parent in self._by_parent if is_below(parent, path)]:
-            del self._by_parent[parent]
 
 
 def make_record(

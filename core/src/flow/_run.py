@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._books import is_below
 from ._context import changes, commit, isolate
 from ._events import Event, EventKind
 from ._merge import MergePolicy, merge_branches
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 _ledger = threading.Lock()
 
 
-def is_below(path: str, above: str | None) -> bool:
-    """Tell whether `path` is `above` or inside it."""
-    return above is not None and (path == above or path.startswith(f"{above}/"))
-
-
 class Run:
     """What all steps of one run share: ids, deadline, limits, usage, listeners, journal, stream."""
 
@@ -42,6 +38,7 @@ class Run:
         "metadata",
         "observers", "own_limits", "pipeline", "questions", "reservations", "resources", "resumed",
         "retries_left", "root",
+        "spending",
         "run_id", "stream", "trace_id",
     )  # fmt: skip
 
@@ -74,6 +71,8 @@ class Run:
         self._task_cancelling = 0
         self.retries_left = 100
         """Retries that steps inside a step that is being retried may still make: nesting does not multiply them."""
+        self.spending: dict[object, Callable[[Scope, Usage], None]] | None = None
+        """Called with the scope that spends and what it spends, on the thread that does; by whoever listens."""
         self.reservations: Reservations | None = None
         """What steps that declare an `Estimate` and are running now may still spend; made by the first of them."""
         self.root = Scope(self, "", None)
@@ -286,6 +285,10 @@ class Scope:
             while scope is not None:
                 scope._spent = usage if scope._spent is None else scope._spent + usage
                 scope = scope.parent
+        listening = self.run.spending
+        if listening is not None:
+            for listen in list(listening.values()):
+                listen(self, usage)
 
     def breach(self) -> UsageLimitExceeded | None:
         """Return the error for the first limit that is exceeded from here up to the run."""
