@@ -487,6 +487,19 @@ async def test_what_cannot_be_read_back_is_the_stores_fault_and_changes_nothing(
     assert (after.status, after.error, after.owner) == (before.status, before.error, None)
 
 
+async def test_a_message_that_quotes_half_a_character_is_stored() -> None:
+    async def fails(text: str) -> str:
+        raise ValueError("cannot read '\ud800'")
+
+    store = MemoryState()
+    await Flow(Step("fails", fails), state=store).run_async("x", run_id="r")
+    stored, (step,) = await store.load_run("r"), await store.load_steps("r")
+    assert stored is not None
+    for text in (stored.error, step.error, step.feedback):
+        assert text is not None
+        assert "cannot read '\\ud800'" in text
+
+
 async def test_that_a_run_is_executed_matters_more_than_how_its_pipeline_has_changed() -> None:
     store, started, go_on = MemoryState(), asyncio.Event(), asyncio.Event()
 

@@ -184,7 +184,7 @@ class Journal:
             records, self._deferred = self._deferred, []
             await self._store.append_steps(self._run_id, self._epoch, records, sync=True)
         changes: dict[str, Any] = {"status": result.status.value, "usage": result.usage, "owner": None}
-        changes["error"] = describe_error(result.error)
+        changes["error"] = storable(describe_error(result.error))
         if result.status not in _STOPPED:  # otherwise what was asked before may be asked again
             pending = [attrs.asdict(item) for item in result.pending]
             deadlines = [item.deadline for item in result.pending if item.deadline is not None]
@@ -266,9 +266,14 @@ def make_record(
         attempts=result.attempts,
         started_at=started_at,
         latency_s=time.time() - started_at,
-        feedback=result.feedback,
-        error=describe_error(result.error),
+        feedback=storable(result.feedback),
+        error=storable(describe_error(result.error)),
     )
+
+
+def storable(text: str | None) -> str | None:
+    """Return `text` without what UTF-8 cannot hold: messages of agents may quote half a character."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def interrupted_record(step: BaseStep[Any, Any], scope: Scope, started_at: float) -> StepRecord:
