@@ -143,8 +143,7 @@ class DurableRuns:
         try:
             claimed = await self.load(run_id)
             if recovering and not _is_orphan(claimed):
-                await tenure.give_back(run_id)
-                tenure.end()
+                await tenure.leave(run_id)
                 return None
             if _differs(record, claimed):  # somebody else went on with it in between
                 accepted = self._accept(claimed, answer, answers)
@@ -153,8 +152,7 @@ class DurableRuns:
                 return None
             return await self._open(claimed, tenure, accepted)
         except BaseException:
-            await tenure.give_back(run_id)
-            tenure.end()
+            await tenure.leave(run_id)
             raise
 
     async def load(self, run_id: str) -> RunRecord:
@@ -281,8 +279,7 @@ class DurableRuns:
     async def _require_free(self, record: RunRecord) -> None:
         """Raise `RunOwned` when somebody executes the run: that matters more than how its pipeline has changed."""
         tenure = await self._claim(record)
-        await tenure.give_back(record.run_id)
-        tenure.end()
+        await tenure.leave(record.run_id)
 
     def _journal(self, run_id: str, epoch: int | None, records: Sequence[StepRecord] = ()) -> Journal:
         return Journal(

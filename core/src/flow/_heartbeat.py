@@ -47,6 +47,13 @@ class Tenure:
             self._task.cancel()
         retire_owner(self.owner)
 
+    async def leave(self, run_id: str) -> None:
+        """Give the run back and end, also when this is cancelled meanwhile."""
+        try:
+            await self.give_back(run_id)
+        finally:
+            self.end()
+
     async def give_back(self, run_id: str, **changes: Any) -> None:
         """Tell the store that the run is free although it did not end; when it cannot be told, the lease ends it.
 
