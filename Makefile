@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer and a package index; everything else goes into .venv and .tox.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help venv test check demo bench coverage format clean
+.PHONY: help venv test check demo bench soak coverage format clean
 .DELETE_ON_ERROR:
 
 # The first Python that is new enough; a name alone proves nothing (it may be a shim), so each is run.
@@ -43,13 +43,15 @@ check: $(STAMP)  ## lint, format, types, layering, house rules, documents
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest -q -m check tests core/tests/test_static_typing.py
 
-demo: $(STAMP)  ## audit the packages installed here, with live progress
-	$(BIN)/flow run examples/dependency_audit/app.py --trace console --input @examples/dependency_audit/demo.json
-	sed '/^## All distributions/,$$d' build/dependency-audit/report.md
-	$(BIN)/flow plugins list --all
+demo: $(STAMP)  ## audit the packages installed here, kill the audit, go on, answer its question
+	$(BIN)/flow plugins list
+	$(BIN)/python examples/dependency_audit/demo.py
 
 bench: $(STAMP)  ## measure what a step, a run and a start cost
 	$(BIN)/python -m tests.benchmarks
+
+soak: $(STAMP)  ## crash, race and damage stored runs for half an hour; figures go to build/reliability.txt
+	FLOW_TEST_SOAK=1 $(BIN)/python -m pytest -q tests/reliability
 
 coverage: $(STAMP)  ## run all tests in .venv and say which lines they miss
 	$(BIN)/coverage erase

@@ -423,6 +423,24 @@ async def test_a_changed_pipeline_is_not_recovered_unless_it_is_said(caplog: pyt
     assert [result.output for result in await changed.recover_async(on_change="continue")] == ["X"]
 
 
+async def test_recovering_opens_no_further_run_when_everything_is_interrupted() -> None:
+    store, calls = MemoryState(), []
+
+    async def stops(text: str) -> str:
+        calls.append(text)
+        if len(calls) == 4:
+            await flow.interrupt()
+            await asyncio.Event().wait()
+        return text
+
+    flow = Flow(Step("stops", stops), state=store)
+    for run_id in ("r1", "r2", "r3"):
+        await orphan(store, flow, run_id)
+    (stopped,) = await flow.recover_async(concurrency=1)
+    assert (stopped.run_id, stopped.status) == ("r1", "interrupted")
+    assert len(await flow.recover_async()) == 3
+
+
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"max_recoveries": 0}])
 async def test_recovering_refuses_numbers_that_mean_nothing(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match="must be at least 1"):

@@ -2,16 +2,21 @@
 
     flow run examples/dependency_audit/app.py
     flow run examples/dependency_audit/app.py --input '{"policy": "policy.toml", "fail_on": "medium"}'
+    flow run examples/dependency_audit/app.py --state sqlite:///audits.db --input '{"unknown_licences": "ask"}'
 
-Writes report.md and report.json, and fails when a distribution violates the policy.
+Writes report.md and report.json, and fails when a distribution violates the policy. With a state store an audit that
+was interrupted, even with kill -9, goes on where it stopped, and one that asks a person waits for the answer.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from flow_branch import branch_on
 from flow_loop import refine_until
 from flow_parallel import map_over
 
+from audit.decision import settle_unknown
 from audit.disk import BUSY_DISK, Disk
 from audit.finding import chosen, find_installations, search_path
 from audit.inspection import check_wiring, compare_files, is_consistent, read_core_metadata, read_licence_files
@@ -36,7 +41,7 @@ from audit.report import keep_what_was_found, save
 from audit.risk import assess, gathered
 from audit.verdict import draft, review
 from audit.wording import some
-from flow import Flow, StepResult, StepRun, step, validator
+from flow import Flow, Pipeline, StepResult, StepRun, step, validator
 
 # -- one distribution: each step adds what it found out, and the types say what that is --------------------------------
 
@@ -154,11 +159,18 @@ def enforce_policy(outcome: Outcome) -> Outcome:
     return outcome
 
 
-audit_all = prepare >> survey >> audit_each >> gather >> write_report >> enforce_policy
+audit_all = prepare >> survey >> audit_each >> gather >> settle_unknown >> write_report >> enforce_policy
 
-flow = Flow(
-    audit_all.evolve(name="dependency-audit"),
-    context_model=AuditContext,
-    resources=Disk(),
-    hooks=[keep_what_was_found],
-)
+
+def make_flow(disk: Disk, pipeline: Pipeline[AuditRequest | None, Outcome] = audit_all) -> Flow[Any, Outcome]:
+    """Return what runs the audit with a disk, which is handed to the steps and told of the runs."""
+    return Flow(
+        pipeline.evolve(name="dependency-audit"),
+        context_model=AuditContext,
+        resources=disk,
+        policies=[disk],
+        hooks=[keep_what_was_found],
+    )
+
+
+flow = make_flow(Disk())

@@ -141,6 +141,7 @@ class Flow(Generic[InT, OutT]):
         self._kernel = kernel
         self._bound: Bound | None = None
         self._active: dict[str, Run] = {}
+        self._stopping = False
 
     # -- running --
 
@@ -196,6 +197,7 @@ class Flow(Generic[InT, OutT]):
 
         Stored runs go on with `resume_async` or `recover_async`. False when there was nothing to stop.
         """
+        self._stopping |= run_id is None  # what is being recovered opens no further runs
         runs = list(self._active.values()) if run_id is None else [run for run in [self._active.get(run_id)] if run]
         return bool([run for run in runs if run.interrupt(InterruptSignal())])
 
@@ -301,6 +303,8 @@ class Flow(Generic[InT, OutT]):
 
         async def recover(run_id: str) -> RunResult[OutT] | None:
             async with slots:
+                if self._stopping:
+                    return None
                 try:
                     stored = await durable.reopen(
                         run_id, on_change=on_change, recovering=True, max_recoveries=max_recoveries
@@ -312,6 +316,7 @@ class Flow(Generic[InT, OutT]):
                     return None
                 return None if stored is None else await self._resume(stored)
 
+        self._stopping = False
         found = [run_id for run_id in await durable.orphans() if run_id not in self._active]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(recover(run_id)) for run_id in found]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 
 from audit.models import AuditRequest
-from flow import RecoveryAction, RecoveryStrategy, StepRun, Usage, UsageLimitExceeded, UsageLimits
+from flow import RecoveryAction, RecoveryStrategy, Run, StepRun, UsageLimitExceeded, UsageLimits
 
 # Network drives and busy machines fail now and then. What still fails at the third attempt is left to the fallback.
 BUSY_DISK = RecoveryStrategy(
@@ -20,27 +22,34 @@ BUSY_DISK = RecoveryStrategy(
     fallback_actions=[RecoveryAction.FALLBACK],
 )
 
-_RUNS = 100  # whose reads are remembered: a service may audit for months
-
 
 class Disk:
     """Reads files. Each read counts as one request of the run that asks, up to the budget that was asked for.
 
-    Steps name it as ``resources``, so a test can hand in one that fails, and nothing else in the program knows. Reads
-    are counted by run and in this process: a run that is resumed in another one begins with a fresh budget.
+    Steps name it as ``resources``, so a test can hand in one that fails, and nothing else in the program knows. It is
+    a policy of the flow as well, which tells it of the runs that go on: what a resumed run had read before counts.
     """
 
     def __init__(self) -> None:
-        self._reads: dict[str, int] = {}
+        self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
+
+    @contextmanager
+    def around_run(self, run: Run) -> Iterator[None]:
+        """Know `run`, and what it has spent, while it goes on."""
+        self._runs[run.run_id] = run
+        try:
+            yield
+        finally:
+            del self._runs[run.run_id]
 
     def within(self, request: AuditRequest, run: StepRun) -> Reader:
         """Return what a step reads with: it charges `run`, and refuses what is beyond the budget of `request`."""
         return Reader(self, request, run)
 
     def reads(self, run: StepRun) -> int:
-        """Return how many files a run has read."""
-        return self._reads.get(run.run_id, 0)
+        """Return how many files a run has read, in all processes that have worked on it."""
+        return self._runs[run.run_id].usage.requests
 
     def load(self, path: Path) -> bytes:
         """Read a file without counting it."""
@@ -49,15 +58,11 @@ class Disk:
     def charge(self, run: StepRun, limits: UsageLimits, remark: str) -> None:
         """Count one read; raises `UsageLimitExceeded`, which ends the whole run, instead of exceeding a limit."""
         with self._lock:  # steps read at the same time, each in a thread
-            spent = self.reads(run)
-            breach = limits.breach(Usage(requests=spent + 1))
+            spent = self._runs[run.run_id].usage
+            breach = limits.breach(attrs.evolve(spent, requests=spent.requests + 1))
             if breach is not None:
-                usage = Usage(requests=spent)
-                raise UsageLimitExceeded(f"{breach}; {remark}", usage=usage, limits=limits, path=run.path)
-            self._reads[run.run_id] = spent + 1
-            if len(self._reads) > _RUNS:
-                del self._reads[next(iter(self._reads))]
-        run.usage.add(requests=1)
+                raise UsageLimitExceeded(f"{breach}; {remark}", usage=spent, limits=limits, path=run.path)
+            run.usage.add(requests=1)
 
 
 @attrs.frozen(eq=False)

@@ -72,6 +72,7 @@ class AuditRequest(Record):
     output: Path = Field(default=Path("dependency-audit"), description="folder of the report")
     policy: Path | None = Field(default=None, description="TOML file with allowed and denied licences and waivers")
     fail_on: Literal["low", "medium", "high", "never"] = Field(default="high", description="risk that fails the run")
+    unknown_licences: Literal["report", "ask"] = Field(default="report", description="report them, or ask a person")
     budget: int = Field(default=20_000, ge=1, description="how many files may be read")
     sample: int = Field(default=8, ge=0, description="files per distribution whose hash is verified; others by size")
     today: date = Field(default_factory=_today, description="the day to judge ages by")
@@ -275,9 +276,11 @@ class Assessment(Record):
 
 
 class Findings(Record):
-    """All assessments, by name."""
+    """All assessments, by name, and what a person has decided about unknown licences."""
 
     assessments: tuple[Assessment, ...]
+    accepted: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 class Totals(Record):
@@ -306,6 +309,8 @@ class Report(Record):
     policy: str
     totals: Totals
     violations: tuple[str, ...]
+    accepted: tuple[str, ...] = ()
+    """Distributions whose unknown licence a person has accepted in this run."""
     distributions: tuple[Assessment, ...]
 
 

@@ -77,7 +77,8 @@ def make_report(findings: Findings, context: AuditContext, reads: int) -> Report
             retries=context.retries,
             fallbacks=context.fallbacks,
         ),
-        violations=tuple(a.name for a in violations(findings.assessments, request.fail_on)),
+        violations=tuple(a.name for a in violations(findings, request.fail_on)),
+        accepted=findings.accepted,
         distributions=findings.assessments,
     )
 
@@ -160,6 +161,9 @@ def _licences(report: Report) -> Iterator[str]:
         if family in names
     ]
     yield from _table(("Family", "Distributions", "Licences"), rows)
+    if report.accepted:
+        yield ""
+        yield f"Unknown, and accepted by a person for this audit: {', '.join(report.accepted)}."
 
 
 def _maturity(report: Report) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from audit.licences import permitted
-from audit.models import Assessment, Family, Installation, Judged, Policy, Reason, Risk, Stage
+from audit.models import Assessment, Family, Findings, Installation, Judged, Policy, Reason, Risk, Stage
 from audit.verdict import with_verdict
 from audit.wording import some
 from flow import StepResult
@@ -16,21 +16,27 @@ from flow import StepResult
 
 def assess(known: Judged, policy: Policy) -> Assessment:
     """Return the assessment: the risk is that of the worst reason, and low without any."""
-    reasons = [reason for rule in _RULES for reason in rule(known, policy)]
-    reasons.sort(key=lambda reason: -reason.risk.rank)
+    reasons = _sorted(reason for rule in _RULES for reason in rule(known, policy))
     return Assessment(
         name=known.installation.name,
         version=known.metadata.version,
         summary=known.metadata.summary,
         location=str(known.installation.folder.parent),
-        risk=reasons[0].risk if reasons else Risk.LOW,
-        reasons=tuple(reasons),
+        risk=_worst(reasons),
+        reasons=reasons,
         waiver=policy.waivers.get(known.installation.name),
         licence=known.licence,
         integrity=known.integrity,
         wiring=known.wiring,
         maturity=known.maturity,
     )
+
+
+def with_reasons(assessment: Assessment, reasons: Iterable[Reason]) -> Assessment:
+    """Return an assessment with other reasons, and with the risk and the verdict that follow from them."""
+    told = _sorted(reasons)
+    changed = assessment.model_copy(update={"reasons": told, "risk": _worst(told), "verdict": None})
+    return changed if changed.risk is Risk.LOW else with_verdict(changed, ", ".join(reason.about for reason in told))
 
 
 def unreadable(installation: Installation, why: str, policy: Policy) -> Assessment:
@@ -56,11 +62,23 @@ def gathered(
     )
 
 
-def violations(assessments: Sequence[Assessment], fail_on: str) -> list[Assessment]:
-    """Return what reaches the risk that fails the run and is not waived."""
-    if fail_on == "never":
-        return []
-    return [a for a in assessments if a.risk.rank >= Risk(fail_on).rank and a.waiver is None]
+def violations(findings: Findings, fail_on: str) -> list[Assessment]:
+    """Return what reaches the risk that fails the run and is not waived, and what a person has refused."""
+    least = None if fail_on == "never" else Risk(fail_on).rank
+    return [
+        assessment
+        for assessment in findings.assessments
+        if assessment.name in findings.refused
+        or (least is not None and assessment.risk.rank >= least and assessment.waiver is None)
+    ]
+
+
+def _sorted(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    return tuple(sorted(reasons, key=lambda reason: -reason.risk.rank))
+
+
+def _worst(reasons: Sequence[Reason]) -> Risk:
+    return reasons[0].risk if reasons else Risk.LOW
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.disk import Disk
-from audit.models import Assessment, AuditContext, AuditRequest, Outcome, Report
-from audit.report import keep_what_was_found
+from audit.models import Assessment, AuditRequest, Outcome, Report
 from examples.dependency_audit import app
 from flow import Flow, Pipeline, RunResult
 
@@ -51,7 +50,7 @@ class Site:
         return AuditRequest(paths=(self.folder,), output=self.output, **request)
 
     def run(self, disk: Disk | None = None, **request: Any) -> RunResult[Outcome]:
-        flow = app.flow if disk is None else app.flow.evolve(resources=disk)
+        flow = app.flow if disk is None else app.make_flow(disk)
         return flow.run(self.request(**request))
 
     def report(self, disk: Disk | None = None, **request: Any) -> Report:
@@ -68,7 +67,7 @@ class Site:
 def flow_with_concurrency(number: int) -> Flow[AuditRequest | None, Outcome]:
     """Return the flow of the example with another number of distributions that are audited at the same time."""
     steps = [step.evolve(max_concurrency=number) if step is app.audit_each else step for step in app.audit_all]
-    return Flow(Pipeline(steps), context_model=AuditContext, resources=Disk(), hooks=[keep_what_was_found])
+    return app.make_flow(Disk(), Pipeline(steps))
 
 
 def recorded(path: str, content: bytes) -> str:

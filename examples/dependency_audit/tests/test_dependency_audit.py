@@ -234,14 +234,14 @@ def test_report_that_cannot_be_replaced_stays_whole(site: Site, monkeypatch: pyt
 
     monkeypatch.setattr(os, "replace", refuse)
     result = site.run()
-    assert (result.status, result.failed_path) == (RunStatus.FAILED, "4:write_report")
+    assert (result.status, result.failed_path) == (RunStatus.FAILED, "5:write_report")
     assert {path.name: path.read_bytes() for path in site.output.iterdir()} == before
 
 
 def test_violation_fails_the_run_after_the_report_was_written(site: Site) -> None:
     site.add("broken", "Requires-Dist: gone")
     result = site.run()
-    assert (result.status, result.failed_path) == (RunStatus.FAILED, "5:enforce_policy")
+    assert (result.status, result.failed_path) == (RunStatus.FAILED, "6:enforce_policy")
     assert "1 of 1 distributions (broken)" in str(result.error)
     assert site.written().violations == ("broken",)
 
