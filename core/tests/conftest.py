@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.tests.command_line import app, cli, kept  # noqa: F401  fixtures
 from core.tests.fake_site import site  # noqa: F401  a fixture
 from flow import Event, EventKind, Flow, Kernel, RunResult, Settings
 

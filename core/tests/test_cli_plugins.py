@@ -162,7 +162,7 @@ def test_wrong_settings_do_not_break_help_but_everything_that_needs_them(site: S
         (RunOwned("x"), 3),
         (LeaseLost("x"), 3),
         (StateCorrupt("x"), 4),
-        (PipelineChanged("x"), 4),
+        (PipelineChanged("x"), 2),
         (RunFailed("x"), 1),
         (FlowError("x"), 1),
     ],

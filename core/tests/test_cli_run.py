@@ -6,29 +6,20 @@ import io
 import json
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import attrs
 import pytest
 
+from core.tests.command_line import KEPT, Done, start
 from core.tests.fake_site import Site
 from flow import RunResult, UsageLimits
-from flow._cli.main import main
+from flow._cli.wording import moment
 from flow._kernel import default_kernel
 
-STATE = """\
-from flow import hookimpl
-from flow._builtin.memory_state import MemoryState
-
-@hookimpl
-def flow_open_state(url, settings):
-    return MemoryState()
-"""
 TRACER = """\
 import sys
 from flow import Tracer, hookimpl
@@ -41,52 +32,6 @@ class Printing(Tracer):
 def flow_open_tracer(name, settings):
     return Printing()
 """
-
-
-@attrs.frozen
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def app() -> Iterator[Callable[..., Path]]:
-    """Write a module into the working directory: ``app(source)`` is ``app.py``; afterwards it was never loaded."""
-    path, modules, here = list(sys.path), set(sys.modules), Path.cwd()
-
-    def write(source: str, name: str = "app.py") -> Path:
-        file = here / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        header = "from __future__ import annotations\nfrom flow import *\n"
-        file.write_text(header + dedent(source))
-        return file
-
-    yield write
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if (sys.modules[name].__dict__.get("__file__") or "").startswith(str(here)):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]:
-    """Run ``flow`` in this process."""
-    default_kernel.cache_clear()
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        try:
-            code: Any = main(arguments)
-        except SystemExit as end:
-            code = end.code
-        printed = capsys.readouterr()
-        return Done(code or 0, printed.out, printed.err)
-
-    yield run
-    default_kernel.cache_clear()
 
 
 ECHO = """
@@ -571,12 +516,13 @@ def test_file_may_be_called_like_anything(app: Any, cli: Any, name: str) -> None
             "pipeline = Step('a', str) >> 5",
             "error: app.py, line 3: TypeError: only a step or a pipeline can follow >>, got int 5\n",
         ),
-        (
+        pytest.param(
             "Step.human_in_the_loop('x')",
             (
                 "error: app.py, line 3: AttributeError: Step.human_in_the_loop comes from flow-hitl: "
                 "pip install flow-hitl\n"
             ),
+            marks=pytest.mark.skipif(find_spec("flow_hitl") is not None, reason="flow-hitl is installed"),
         ),
     ],
 )
@@ -744,7 +690,7 @@ def test_paused_run_as_json(app: Any, cli: Any) -> None:
 def test_stored_run_is_told_how_to_go_on(
     site: Site, app: Any, cli: Any, monkeypatch: Any, source: str, code: int, message: str, how: str
 ) -> None:
-    site.add("flow-kept", {"flow.state": {"kept": "kept_state"}}, {"kept_state": STATE})
+    site.add("flow-kept", {"flow.state": {"kept": "kept_state"}}, {"kept_state": KEPT})
     if how == "setting":
         monkeypatch.setenv("FLOW_STATE", "kept://a b")
     app(
@@ -759,6 +705,119 @@ def test_stored_run_is_told_how_to_go_on(
 def test_run_that_ends_with_the_program_has_no_command_to_go_on(app: Any, cli: Any) -> None:
     app(FAILING)
     assert "resume" not in cli("run", "app.py", "--state", "memory://").err
+
+
+def test_run_says_where_it_is_stored_before_its_first_step(app: Any, cli: Any, kept: Any) -> None:
+    app("import sys\n@step\nasync def tell(data): print('running', file=sys.stderr)")
+    done = cli("run", "app.py", "--run-id", "r", "--state", "kept://me:geheim@host/runs")
+    assert done.err.startswith("run r is stored in kept://me:***@host/runs\nrunning\ncompleted in")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-q", "--state", "kept://"], ["--state", "kept://", "--durability", "off"], ["--state", "memory://"], []],
+)
+def test_run_that_is_not_stored_or_quiet_does_not_say_so(app: Any, cli: Any, kept: Any, arguments: list[str]) -> None:
+    app(ECHO)
+    assert "is stored" not in cli("run", "app.py", *arguments).err
+
+
+def test_run_that_cannot_be_stored_does_not_say_that_it_is(app: Any, cli: Any, kept: Any) -> None:
+    app(ECHO)
+    cli("run", "app.py", "--run-id", "r", "--state", "kept://")
+    done = cli("run", "app.py", "--run-id", "r", "--state", "kept://")
+    assert (done.code, done.err.partition("\n")[0]) == (4, "error: run 'r' exists already")
+
+
+@pytest.mark.parametrize(
+    ("target", "remembered"),
+    [
+        ("app.py", "{here}/app.py"),
+        ("./shop/../app.py:echo", "{here}/app.py:echo"),
+        ("link.py", "{here}/app.py"),
+        ("shop.orders", "shop.orders"),
+        ("shop.orders:echo", "shop.orders:echo"),
+    ],
+)
+def test_run_remembers_its_app(app: Any, cli: Any, kept: Any, target: str, remembered: str) -> None:
+    app(ECHO)
+    app(ECHO, "shop/orders.py")
+    Path("link.py").symlink_to("app.py")
+    assert cli("run", target, "--run-id", "r", "--state", "kept://", "-q").code == 0
+    run = kept.STORES["kept://"]._runs["r"]
+    assert run.metadata["app"] == remembered.format(here=Path.cwd())
+
+
+def test_app_outside_the_directory_is_named_in_the_command_that_continues_the_run(
+    app: Any, cli: Any, kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = app(FAILING)
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    done = cli("run", "../app.py", "--run-id", "r", "--state", "kept://", "-q")
+    assert done.err.endswith(f"flow resume r --state kept:// --app {path}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"),
+    [
+        (["--deadline", "0"], " --deadline SECONDS\n"),
+        (["--limit-tokens", "1"], " --limit-cost USD or --limit-tokens N\n"),
+    ],
+)
+def test_run_that_would_end_at_once_again_is_told_what_to_add(
+    app: Any, cli: Any, kept: Any, arguments: list[str], added: str
+) -> None:
+    app("@step\nasync def spend(data, *, run: StepRun):\n    run.usage.add(input_tokens=200)")
+    done = cli("run", "app.py", "--run-id", "r", "--state", "kept://", "-q", *arguments)
+    assert done.err.endswith(f"hint: continue it with: flow resume r --state kept://{added}")
+
+
+def test_secret_of_the_store_is_not_printed_in_the_command(app: Any, cli: Any, kept: Any, monkeypatch: Any) -> None:
+    app(FAILING)
+    url = "kept://me:geheim@host/runs?token=abc"
+    named = cli("run", "app.py", "--run-id", "r", "-q", "--state", url)
+    assert named.err.endswith("flow resume r --state 'kept://me:***@host/runs?token=***'\n")
+    monkeypatch.setenv("FLOW_STATE", url)
+    default_kernel.cache_clear()
+    settled = cli("run", "app.py", "--run-id", "s", "-q")
+    assert settled.err.endswith("continue it with: flow resume s\n")
+
+
+def test_wrong_durability_is_refused(app: Any, cli: Any) -> None:
+    app(ECHO)
+    done = cli("run", "app.py", "--durability", "most")
+    assert (done.code, done.err) == (
+        2,
+        "error: durability is one of 'full', 'normal', 'exit', 'off', got 'most'\n",
+    )
+
+
+def test_messages_of_steps_cannot_control_the_terminal(app: Any, cli: Any) -> None:
+    app("@step\nasync def fail(data): raise ValueError('red \\x1b[31m\\u202e')")
+    done = cli("run", "app.py", "-q")
+    assert done.err == "error: failed at 0:fail: Agent failed with ValueError: red \\x1b[31m\\u202e\n"
+
+
+def test_questions_are_shown_with_what_answers_them(app: Any, cli: Any, kept: Any) -> None:
+    app("""
+        @step
+        async def ask(data):
+            first = PauseSignal("Which\\ncolour?", schema={"enum": ["red", "blue"]}, deadline=1893456000.0, path="0:a")
+            raise PauseSignal.join([first, PauseSignal("How many?", schema={"type": "integer"}, path="0:b c")])
+    """)
+    lines = cli("run", "app.py", "-q", "--run-id", "r", "--state", "kept://").err.splitlines()
+    assert lines[:4] == [
+        "paused at 0:a: Which",
+        "  colour?",
+        "  answer: red or blue",
+        f"  until:  {moment(1893456000)}",
+    ]
+    assert lines[4:] == [
+        "paused at 0:b c: How many?",
+        "  answer: a whole number",
+        ("answer them, in any order, with: flow resume r --state kept:// --answer 0:a=TEXT --answer '0:b c'=TEXT"),
+    ]
 
 
 # -- signals
@@ -797,25 +856,14 @@ waiting, threaded, to_threaded, never = first >> wait, first >> thread, first >>
 """
 
 
-def start(site: Site, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flow", "run", *arguments],
-        env={"PYTHONPATH": str(site.packages), "PATH": ""},
-        cwd=Path.cwd(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
 @pytest.mark.parametrize("name", ["waiting", "threaded", "to_threaded"])
-def test_interrupted_run_is_cancelled_and_told_how_to_go_on(
+def test_interrupted_run_is_told_how_to_go_on(
     site: Site, app: Any, number: signal.Signals, code: int, name: str
 ) -> None:
-    site.add("flow-kept", {"flow.state": {"kept": "kept_state"}}, {"kept_state": STATE})
+    site.add("flow-kept", {"flow.state": {"kept": "kept_state"}}, {"kept_state": KEPT})
     app(WAITING)
-    with start(site, f"app.py:{name}", "-i", "x", "--run-id", "r", "--state", "kept://") as process:
+    with start(site, "run", f"app.py:{name}", "-i", "x", "--run-id", "r", "--state", "kept://") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
@@ -823,25 +871,26 @@ def test_interrupted_run_is_cancelled_and_told_how_to_go_on(
     assert process.returncode == code
     assert out == ("unwound\n" if name == "waiting" else "")
     assert err == (
-        f"interrupted by {number.name}: run r is cancelled, 1 step completed\n"
+        "run r is stored in kept://\n"
+        f"interrupted by {number.name}: run r is interrupted, 1 step completed\n"
         "continue it with: flow resume r --state kept://\n"
     )
 
 
 def test_interrupted_run_as_json(site: Site, app: Any) -> None:
     app(WAITING)
-    with start(site, "app.py:to_threaded", "-i", "x", "--json") as process:
+    with start(site, "run", "app.py:to_threaded", "-i", "x", "--json") as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert json.loads(out)["status"] == "cancelled"
+    assert json.loads(out)["status"] == "interrupted"
 
 
 def test_second_signal_ends_the_program_at_once(site: Site, app: Any) -> None:
     app(WAITING)
-    with start(site, "app.py:never", "-i", "x") as process:
+    with start(site, "run", "app.py:never", "-i", "x") as process:
         assert process.stdout is not None
         for _ in range(2):
             assert process.stdout.readline() == "ready\n"
@@ -852,7 +901,7 @@ def test_second_signal_ends_the_program_at_once(site: Site, app: Any) -> None:
 
 def test_interruption_while_the_file_is_imported(site: Site, app: Any) -> None:
     app("import time\nprint('ready', flush=True)\ntime.sleep(60)")
-    with start(site, "app.py") as process:
+    with start(site, "run", "app.py") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
@@ -863,7 +912,7 @@ def test_interruption_while_the_file_is_imported(site: Site, app: Any) -> None:
 
 def test_thread_of_a_step_that_timed_out_does_not_keep_the_program(site: Site, app: Any) -> None:
     app("import time\npipeline = Step('slow', lambda data: time.sleep(60), timeout=0.01)")
-    with start(site, "app.py", "-q") as process:
+    with start(site, "run", "app.py", "-q") as process:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == "error: failed at 0:slow: step '0:slow' timed out after 0.01 s\n"

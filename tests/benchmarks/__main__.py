@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import control, durable, runs, startup, steps, streams
+from tests.benchmarks import control, durable, resilience, runs, startup, steps, streams
 from tests.benchmarks._measure import Figure, Plan, Scenario, select
 from tests.benchmarks._tables import heading, line_of, markdown
 
@@ -22,6 +22,7 @@ GROUPS: Mapping[str, Sequence[Scenario]] = {
     "steps": steps.SCENARIOS,
     "runs": runs.SCENARIOS,
     "control flow": control.SCENARIOS,
+    "resilience": resilience.SCENARIOS,
     "streams": streams.SCENARIOS,
     "durable runs": durable.SCENARIOS,
     "start-up": startup.SCENARIOS,

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 import attrs
 import orjson
 from pydantic import BaseModel
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from ._context import differs, peek
-from ._serialize import Codec, codec_for
+from ._serialize import Codec, codec_for, field_type, read_object
 from .errors import SerializationError
 
 _Kind: TypeAlias = Literal["set", "append", "merge"]
@@ -104,16 +104,10 @@ def _current(base: BaseModel, name: str) -> Any:
 
 
 def _read(data: bytes, path: str) -> dict[str, dict[str, Any]]:
-    try:
-        groups = from_json(data)
-    except ValueError as error:
-        raise SerializationError(
-            f"step {path!r}: the stored context change is not readable: {error}", path=path, cause=error
-        ) from error
-    known = isinstance(groups, dict) and groups.keys() <= {"set", "append", "merge"}
-    if not known or not all(isinstance(items, dict) for items in groups.values()):
-        raise SerializationError(f"step {path!r}: the stored context change is not one", path=path)
-    return groups  # type: ignore[no-any-return]
+    groups = read_object(data, path=path)
+    if not groups.keys() <= {"set", "append", "merge"} or not all(isinstance(items, dict) for items in groups.values()):
+        raise SerializationError(f"step {path!r}: what is stored is not the change of a context", path=path)
+    return groups
 
 
 @lru_cache(maxsize=256)
@@ -124,17 +118,11 @@ def _fields_of(model: type[BaseModel]) -> dict[str, _Field]:
     }
 
 
-def field_type(info: Any) -> Any:
-    """Return the type of a model's field with what says how it is written, and without limits and reducers.
-
-    A context may leave its limits while a step works on it; what is read back must not be refused for that.
-    """
-    writers = [item for item in info.metadata if hasattr(item, "__get_pydantic_core_schema__")]
-    return Annotated[(info.annotation, *writers)] if writers else info.annotation  # type: ignore[return-value]
-
-
 def _kind_of(declared: Any) -> _Kind:
     origin = get_origin(declared)
+    if origin is Annotated:
+        attached = [item for item in get_args(declared)[1:] if hasattr(item, "__get_pydantic_core_schema__")]
+        return "set" if attached else _kind_of(get_args(declared)[0])
     if origin is Union or origin is types.UnionType:
         members = [member for member in get_args(declared) if member is not type(None)]
         return _kind_of(members[0]) if len(members) == 1 else "set"

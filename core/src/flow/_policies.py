@@ -35,7 +35,7 @@ class Recovery:
     """The decision of `flow_choose_recovery`: an action, seconds to wait before a retry, a value to use instead.
 
     ``otherwise`` says what follows when the action cannot be taken (no time or budget is left for a retry, the step has
-    no fallback) or fails too (the fallback). Without it the step's fallback follows on a retry, and failure on the rest.
+    no fallback) or fails too (the fallback). Without it the step's fallback follows, if it has not failed already.
 
     >>> Recovery(RecoveryAction.RETRY, delay_s=1.5).delay_s
     1.5

@@ -6,48 +6,66 @@ by the type that the step or context field declares.
 
 from __future__ import annotations
 
-import math
-import warnings
+import logging
 from collections import abc
 from functools import lru_cache
 from typing import Any, TypeVar, get_origin
 
 import orjson
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PydanticSchemaGenerationError,
-    PydanticUserError,
-    TypeAdapter,
+from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic_core import (
+    PydanticSerializationError,
+    SchemaError,
+    SchemaSerializer,
+    SchemaValidator,
     ValidationError,
+    from_json,
+    to_json,
 )
-from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
+from ._plain import MAX_STORED_BYTES, check_depth, check_json, check_length, check_plain, check_size
+from ._value_schema import CONFIG, SchemaBuilder, field_type, pydantic_adapter
 from .errors import SerializationError
 
-_MAX_DEPTH = 100
+__all__ = [
+    "INPUT",
+    "MAX_STORED_BYTES",
+    "Codec",
+    "build_adapter",
+    "check_plain",
+    "codec_for",
+    "dump_context",
+    "field_type",
+    "load_context",
+]
+
+logger = logging.getLogger("flow")
+
 # Pydantic checks these while they are consumed, through a one-shot iterator that would replace the user's list.
 _LAZY = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator, abc.AsyncGenerator)
+# What resolving annotations and building schemas may raise: both run code of the module that declares the type.
+_UNUSABLE = (PydanticUserError, SchemaError, ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+_UNWRITABLE = (TypeError, ValueError, PydanticSerializationError, RecursionError, LookupError, AttributeError)
+_UNREADABLE = (ValueError, ValidationError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+_MAX_WARNED = 1024
+
 INPUT = "input"
 """Stands for the path of a step where the input of the run is meant."""
 
 
+def is_open(declared: Any) -> bool:
+    """Tell whether a declared type says nothing about its values."""
+    return declared in (Any, object, None) or isinstance(declared, TypeVar) or get_origin(declared) in _LAZY
+
+
 def build_adapter(declared: Any) -> TypeAdapter[Any] | None:
     """Return a type adapter for a declared type, or ``None`` when nothing is declared or Pydantic cannot handle it."""
-    if declared in (Any, object, None) or isinstance(declared, TypeVar) or get_origin(declared) in _LAZY:
+    if is_open(declared):
         return None
-    for config in (ConfigDict(arbitrary_types_allowed=True, ser_json_bytes="base64", val_json_bytes="base64"), None):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", UserWarning
-                )  # about annotations it takes for types: not the user's concern
-                return TypeAdapter(declared, config=config)
-        except (PydanticSchemaGenerationError, SchemaError):
-            return None
-        except PydanticUserError:
-            continue  # models and dataclasses bring their own configuration and refuse ours
-    return None
+    try:
+        return pydantic_adapter(declared)
+    except (PydanticSchemaGenerationError, SchemaError, PydanticUserError):
+        return None
 
 
 class Codec:
@@ -58,10 +76,26 @@ class Codec:
     (1, 'a')
     """
 
-    __slots__ = ("_adapter",)
+    __slots__ = ("_depth_varies", "_holds_secrets", "_read", "_unusable", "_warned", "_write")
 
     def __init__(self, declared: Any) -> None:
-        self._adapter = build_adapter(declared)
+        self._unusable: Exception | None = None
+        self._write: Any = None
+        self._read: Any = None
+        self._holds_secrets = self._depth_varies = False
+        self._warned: set[str] = set()
+        if not is_open(declared):
+            self._build(declared)
+
+    def _build(self, declared: Any) -> None:
+        builder = SchemaBuilder()
+        try:
+            schema = builder.schema(declared)
+            self._write = SchemaSerializer(schema, CONFIG).to_json
+            self._read = SchemaValidator(schema, CONFIG).validate_json
+        except _UNUSABLE as error:
+            self._unusable = error
+        self._holds_secrets, self._depth_varies = builder.holds_secrets, builder.is_recursive
 
     def dumps(self, value: Any, *, path: str, field: str | None = None) -> bytes:
         """Write `value` as JSON; raises `SerializationError` that names `path`, the type and the remedy.
@@ -69,17 +103,28 @@ class Codec:
         :param field: the field of the context that holds `value`, if it is in there.
         """
         try:
-            if self._adapter is None:
-                check_plain(value)
-                return orjson.dumps(value)
-            return self._adapter.dump_json(value, warnings="error")
-        except (TypeError, ValueError, PydanticSerializationError, RecursionError) as error:
-            raise SerializationError(
-                f"{_place(path, field)}: a value of type {type(value).__name__} cannot be stored: {error}",
-                path=path,
-                hint=_remedy(path, field),
-                cause=error,
-            ) from error
+            return self._written(value, path)
+        except _UNWRITABLE as error:
+            raise _not_stored(value, error, path, field) from error
+
+    def _written(self, value: Any, path: str) -> bytes:
+        check_length(value)
+        if self._write is None:
+            if self._unusable is not None:
+                raise TypeError(f"its declared type cannot be used: {self._unusable}")
+            return _dump_plain(value)
+        data: bytes = self._write(value, warnings="error")
+        check_size(len(data))
+        if self._depth_varies:
+            check_depth(data)
+        if self._holds_secrets and path not in self._warned:
+            self._warn(path)
+        return data
+
+    def _warn(self, path: str) -> None:
+        if len(self._warned) < _MAX_WARNED:
+            self._warned.add(path)
+            logger.warning("%s: a secret is stored as a mask, and a run that is resumed gets the mask", _place(path, None))
 
     def encode(self, value: Any, *, path: str) -> tuple[bytes, bool]:
         """Write `value`, and say whether with its declared type.
@@ -88,28 +133,66 @@ class Codec:
         plain JSON; otherwise `SerializationError` is raised.
         """
         try:
-            return self.dumps(value, path=path), True
-        except SerializationError as error:
-            try:
-                check_plain(value)
-            except (TypeError, ValueError):
-                raise error from None
-            return orjson.dumps(value), False
+            return self._written(value, path), True
+        except _UNWRITABLE as error:
+            refused = error
+        try:
+            check_length(value)
+            return _dump_plain(value), False
+        except _UNWRITABLE:
+            raise _not_stored(value, refused, path, None) from refused
 
     def decode(self, data: bytes, typed: bool, *, path: str = "") -> Any:
         """Read what `encode` wrote."""
-        return self.loads(data, path=path) if typed else orjson.loads(data)
+        return self.loads(data, path=path) if typed else _PLAIN.loads(data, path=path)
 
     def loads(self, data: bytes, *, path: str = "", field: str | None = None) -> Any:
         """Read a value back; raises `SerializationError` when the stored text does not fit the declared type."""
         try:
-            return orjson.loads(data) if self._adapter is None else self._adapter.validate_json(data)
-        except (ValueError, ValidationError) as error:
+            check_json(data)
+            if self._read is not None:
+                return self._read(data)
+            if self._unusable is not None:
+                raise TypeError(f"its declared type cannot be used: {self._unusable}")
+            return orjson.loads(data)
+        except _UNREADABLE as error:
             raise SerializationError(
-                f"{_place(path, field)}: the stored value does not fit the declared type: {error}",
+                f"{_place(path, field)}: the stored value does not fit the declared type: {_first_line(error)}",
                 path=path,
+                hint="The type has changed since, or the stored text was damaged",
                 cause=error,
             ) from error
+
+
+def _dump_plain(value: Any) -> bytes:
+    check_plain(value)
+    data = orjson.dumps(value)
+    check_size(len(data))
+    return data
+
+
+def _not_stored(value: Any, error: BaseException, path: str, field: str | None) -> SerializationError:
+    size = "" if "exceed the limit" in str(error) else f" of type {type(value).__qualname__}"
+    return SerializationError(
+        f"{_place(path, field)}: a value{size} cannot be stored: {_reason(error)}",
+        path=path,
+        hint=_remedy(path, field),
+        cause=error,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Say what is wrong in our words where they are wrapped in Pydantic's."""
+    cause = error.__cause__
+    return str(cause) if isinstance(error, PydanticSerializationError) and cause is not None else str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, found["loc"]))
+        return f"{place}: {found['msg']}" if place else found["msg"]
+    return str(error)
 
 
 def _place(path: str, field: str | None) -> str:
@@ -138,40 +221,39 @@ def codec_for(declared: Any) -> Codec:
         return Codec(declared)
 
 
-def check_plain(value: Any, depth: int = 0) -> None:
-    """Raise unless `value` is made of what JSON gives back unchanged: undeclared values are stored only then."""
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
-    kind = type(value)
-    if kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise TypeError(f"the key {key!r:.40} is not a string")
-            check_plain(item, depth + 1)
-    elif kind is list:
-        for item in value:
-            check_plain(item, depth + 1)
-    elif kind is float and not math.isfinite(value):
-        raise ValueError(f"{value} is not a JSON number")
-    elif kind not in (str, int, float, bool, type(None)):
-        raise TypeError(f"{kind.__module__}.{kind.__qualname__} is not a plain JSON value")
+_PLAIN = Codec(Any)
 
 
 def dump_context(model: type[BaseModel], values: dict[str, Any], *, path: str) -> bytes:
     """Write some fields of a context as one JSON object, each with its declared type."""
-    fields = model.model_fields
+    fields = model.__pydantic_fields__
     parts = []
     for name, value in values.items():
-        codec = codec_for(fields[name].annotation if name in fields else Any)
+        codec = codec_for(field_type(fields[name])) if name in fields else _PLAIN
         parts.append(orjson.dumps(name) + b":" + codec.dumps(value, path=path, field=name))
     return b"{" + b",".join(parts) + b"}"
 
 
 def load_context(model: type[BaseModel], data: bytes, *, path: str = "") -> dict[str, Any]:
     """Read fields that `dump_context` wrote."""
-    fields = model.model_fields
-    stored = from_json(data)
+    fields = model.__pydantic_fields__
     return {
-        name: codec_for(fields[name].annotation if name in fields else Any).loads(to_json(value), path=path, field=name)
-        for name, value in stored.items()
+        name: (codec_for(field_type(fields[name])) if name in fields else _PLAIN).loads(
+            to_json(value), path=path, field=name
+        )
+        for name, value in read_object(data, path=path).items()
     }
+
+
+def read_object(data: bytes, *, path: str) -> dict[str, Any]:
+    """Read a JSON object whose values are read with types of their own later."""
+    try:
+        check_json(data)
+        found = from_json(data)
+        if not isinstance(found, dict):
+            raise TypeError(f"it is a {type(found).__name__} and no object")
+    except _UNREADABLE as error:
+        raise SerializationError(
+            f"{_place(path, None)}: the stored context cannot be read: {error}", path=path, cause=error
+        ) from error
+    return found

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
+from .._classification import classify
 from .._policies import Failure, Recovery, RecoveryAction, RecoveryStrategy
-from ..errors import ControlSignal, ErrorCategory, FlowError
+from ..errors import CircuitOpen, ErrorCategory
 from ..hookspecs import hookimpl
 
-_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], ErrorCategory], ...] = (
-    ((ControlSignal,), ErrorCategory.CONTROL_FLOW),
-    ((asyncio.CancelledError,), ErrorCategory.CANCELLED),
-    ((TimeoutError,), ErrorCategory.TIMEOUT),
-    ((ConnectionError,), ErrorCategory.NETWORK),
-    ((MemoryError, BlockingIOError), ErrorCategory.RESOURCE),
-    ((PermissionError,), ErrorCategory.AUTHENTICATION),
-    # Mistakes in the program: the next attempt would fail in the same way.
-    ((TypeError, NameError, ImportError, NotImplementedError, SyntaxError), ErrorCategory.CONFIGURATION),
-    ((OSError,), ErrorCategory.EXTERNAL_SERVICE),
-    ((LookupError, ArithmeticError, UnicodeError), ErrorCategory.DATA),
-)
-
-_FINAL = frozenset(
-    {ErrorCategory.CONTROL_FLOW, ErrorCategory.CANCELLED, ErrorCategory.CONFIGURATION, ErrorCategory.USAGE}
-)
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds that a service may make an attempt of a step with ``retries`` wait; a `RecoveryStrategy` has its own cap."""
 
 
 @hookimpl(trylast=True)
 def flow_classify_error(error: BaseException, step: Any) -> ErrorCategory:
-    """Classify by exception type; flow's own errors say it themselves."""
-    if isinstance(error, FlowError) and error.category is not ErrorCategory.UNKNOWN:
-        return error.category
-    return next((category for types, category in _BY_TYPE if isinstance(error, types)), ErrorCategory.UNKNOWN)
+    """Classify by what the error says of itself, by the status of a response, by type, by cause."""
+    return classify(error)
 
 
 @hookimpl(trylast=True)
 def flow_choose_recovery(failure: Failure) -> Recovery:
-    """Follow the step's strategies, then its ``retries``; programming errors are not retried."""
+    """Follow the first strategy that matches, then ``retries``; what would only fail again is not retried."""
     for policy in failure.step.policies:
         if isinstance(policy, RecoveryStrategy) and policy.matches(failure.error, failure.category):
-            return policy.decide(failure.attempt)
-    if failure.attempt <= failure.step.retries and failure.category not in _FINAL:
-        return Recovery(RecoveryAction.RETRY)
-    return Recovery(RecoveryAction.FALLBACK)
+            return policy.decide(failure)
+    if failure.attempt > failure.step.retries or failure.is_final or isinstance(failure.error, CircuitOpen):
+        return Recovery(RecoveryAction.FALLBACK)
+    return Recovery(RecoveryAction.RETRY, delay_s=min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER))

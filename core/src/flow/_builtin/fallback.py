@@ -9,7 +9,9 @@ from .._kernel import failed_result
 from .._policies import RecoveryAction
 from .._protocols import Execute, Layer, Wrapper
 from .._results import StepResult
+from ..errors import StateError
 from ..hookspecs import hookimpl
+from .retry import OTHERWISE, settle
 
 if TYPE_CHECKING:
     from .._kernel import Binder
@@ -29,18 +31,24 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
         async def with_fallback(data: Any, scope: Scope) -> StepResult:
             try:
                 first = await execute(data, scope)
+            except StateError:
+                raise
             except Exception as error:  # noqa: BLE001  whatever made it fail, the fallback is tried
                 first = failed_result(step, error, attempts=scope.attempt)
             if first.success or first.halts_run or scope.breach() is not None:
                 return first
             if first.metadata.get("recovery") in _NO_FALLBACK:
                 return first
-            scope.reset(scope.attempt, first.feedback)
+            otherwise = first.metadata.pop(OTHERWISE, None)
+            scope.reset(1, first.feedback)  # a fallback is no further attempt of what has failed
             if scope.run.observers is not None:
                 await scope.run.publish(EventKind.FALLBACK, scope.path, step=step.name, error=first.error)
             await scope.restart_stream()
             second = await instead(data, scope)
-            return _joined(step, first, second)
+            result = _joined(step, first, second)
+            if result.success or result.halts_run or otherwise is None or scope.breach() is not None:
+                return result
+            return await settle(step, otherwise, result, data, scope, fallback_failed=True)
 
         return with_fallback
 
@@ -49,7 +57,8 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
 
 def _joined(step: Any, first: StepResult, second: StepResult) -> StepResult:
     attempts = first.attempts + second.attempts
-    metadata = {**second.metadata, "fallback_triggered": True, "original_error": first.feedback}
+    metadata = {key: first.metadata[key] for key in ("recovery", "retry_refused") if key in first.metadata}
+    metadata |= {**second.metadata, "fallback_triggered": True, "original_error": first.feedback}
     if second.success:
         return StepResult.ok(step, second.output, attempts=attempts, metadata=metadata)
     feedback = f"{first.feedback}; fallback {second.name!r}: {second.feedback}"

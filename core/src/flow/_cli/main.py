@@ -23,11 +23,13 @@ from ..errors import (
     FlowError,
     LeaseLost,
     NotPaused,
+    PipelineChanged,
     RunNotFound,
     RunOwned,
     SettingsError,
     StateError,
 )
+from .wording import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -158,9 +160,9 @@ def _report(error: FlowError, with_traceback: bool) -> int:
     if with_traceback:
         traceback.print_exception(error)
     place = f" (step {error.path})" if error.path else ""
-    typer.echo(f"error: {error.message}{place}", err=True)
+    typer.echo("\n".join(lines_of(f"error: {error.message}{place}")), err=True)
     if error.hint:
-        typer.echo(f"hint: {error.hint}", err=True)
+        typer.echo("\n".join(lines_of(f"hint: {error.hint}")), err=True)
     return exit_code(error)
 
 
@@ -181,6 +183,9 @@ def exit_code(error: FlowError) -> int:
     """
     if isinstance(error, (RunOwned, LeaseLost)):
         return 3
-    if isinstance(error, (RunNotFound, NotPaused, AnswerInvalid)) or error.category is ErrorCategory.CONFIGURATION:
+    if (
+        isinstance(error, (RunNotFound, NotPaused, AnswerInvalid, PipelineChanged))
+        or error.category is ErrorCategory.CONFIGURATION
+    ):
         return 2
     return 4 if isinstance(error, StateError) else 1

@@ -15,20 +15,17 @@ from .session import Session
 
 
 def overridden(
-    flow: Flow[Any, Any],
-    session: Session,
-    *,
-    trace: Sequence[str] | None,
-    limit_cost: float | None,
-    limit_tokens: int | None,
-    **changes: Any,
+    flow: Flow[Any, Any], session: Session, *, trace: Sequence[str] | None, limits: UsageLimits | None, **changes: Any
 ) -> tuple[Flow[Any, Any], Session]:
     """Return the flow with what the options say, and the session, which knows whether a tracer tells how it goes.
 
+    :param limits: those of the command line, which go before the flow's own.
     :param changes: further arguments of `Flow`; those that are ``None`` change nothing.
     """
     tracers, watched = _tracers(flow, trace or [], live=session.wants_progress)
-    changes["usage_limits"] = _limits(flow, limit_cost, limit_tokens)
+    if limits is not None:
+        given = limits.model_dump(exclude_none=True)
+        changes["usage_limits"] = (flow.usage_limits or UsageLimits()).model_copy(update=given)
     flow = flow.evolve(
         tracers=tracers,
         local_tracer=None,  # one of those
@@ -37,10 +34,11 @@ def overridden(
     return flow, attrs.evolve(session, watched=watched)
 
 
-def _limits(flow: Flow[Any, Any], cost: float | None, tokens: int | None) -> UsageLimits | None:
+def limits_of(cost: float | None, tokens: int | None, known: UsageLimits | None = None) -> UsageLimits | None:
+    """Return the limits that the options name, added to those that are `known`; ``None`` when they name none."""
     given = {"total_cost_usd_limit": cost, "total_tokens_limit": tokens}
     changes = {name: value for name, value in given.items() if value is not None}
-    return (flow.usage_limits or UsageLimits()).model_copy(update=changes) if changes else None
+    return (known or UsageLimits()).model_copy(update=changes) if changes else None
 
 
 def _tracers(flow: Flow[Any, Any], names: Sequence[str], *, live: bool) -> tuple[list[str | Tracer], bool]:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from .._flow import Flow
 from .._results import Pending, RunResult, RunStatus, StepResult, describe_error
 from .._stream import StreamChunk
-from ..errors import ControlSignal, FlowError, RunFailed
+from ..errors import ControlSignal, FlowError, PipelineChanged, RunFailed
 from .questions import describe
 from .store import stored_in, without_secrets
 from .wording import duration, quoted
@@ -39,12 +39,21 @@ def print_output(value: Any, streamed: str = "") -> None:
 
 def print_result(result: RunResult[Any]) -> None:
     """Print a run as one JSON object with the names of `RunResult`."""
+    typer.echo(result_as_json(result))
+
+
+def result_as_json(result: RunResult[Any]) -> str:
+    """Return a run as JSON; where a value cannot be JSON the others are as they are."""
     values = result.to_dict()
     try:
-        text = _dump(values)
+        return _dump(values)
     except PydanticSerializationError:
-        text = as_json({name: json.loads(as_json(value)) for name, value in values.items()})
-    typer.echo(text)
+        return as_json({name: json.loads(as_json(value)) for name, value in values.items()})
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as indented JSON."""
+    typer.echo(as_json(value))
 
 
 def as_json(value: Any) -> str:
@@ -106,16 +115,27 @@ def _cause(error: BaseException | None) -> str:
     return text or "no reason was given"
 
 
+def typed_hint(changed: PipelineChanged) -> PipelineChanged:
+    """Return the error with a hint for people who type commands, not Python."""
+    hint = "Add --on-change continue to run it with this one: steps are matched by path"
+    return PipelineChanged(changed.message, hint=hint)
+
+
 def print_questions(questions: Sequence[Pending], resume: str | None) -> None:
     """Print what a paused run asks, and how to answer."""
     for question in questions:
         for index, line in enumerate(describe(question)):
             typer.echo(line if index else f"paused at {line}", err=True)
-    if resume and len(questions) == 1:
-        typer.echo(f"answer it with: {resume} --answer TEXT", err=True)
-    elif resume and questions:
-        answers = " ".join(f"--answer {quoted(question.path)}=TEXT" for question in questions)
-        typer.echo(f"answer them, in any order, with: {resume} {answers}", err=True)
+    if resume and questions:
+        which = "it" if len(questions) == 1 else "them, in any order,"
+        typer.echo(f"answer {which} with: {answering(resume, questions)}", err=True)
+
+
+def answering(resume: str, questions: Sequence[Pending]) -> str:
+    """Return the command that answers questions; with several each is named by its path."""
+    if len(questions) < 2:
+        return f"{resume} --answer TEXT" if questions else resume
+    return " ".join([resume, *(f"--answer {quoted(question.path)}=TEXT" for question in questions)])
 
 
 def print_interruption(result: RunResult[Any], signal_name: str, resume: str | None) -> None:

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .._flow import Flow
     from .._protocols import RunRecord
-    from .._results import Pending
     from .session import Session
-    from .stored_runs import Found
+    from .stored_run import StoredRun
 
 app = typer.Typer()
 
@@ -23,9 +20,9 @@ _HELP = (
     "RUN_ID may be the beginning of an id. The app is the one the run began with, if its file lies in the working "
     "directory; any other is named with --app, since a store does not decide what is imported. The store is that of "
     "--state, of the app, of FLOW_STATE or of the settings file.\n\n"
-    "A paused run without --answer asks its questions on a terminal; elsewhere they are printed and the run stays as it "
-    "is. An answer is text, or JSON where the step declares that; one that does not fit is refused and the run still "
-    "waits. Several questions are answered by their paths, in any order, not necessarily all.\n\n"
+    "A paused run without --answer asks its questions on a terminal; elsewhere they are printed and nothing "
+    "changes. An answer is text, or JSON where the step declares that; one that does not fit is refused and the "
+    "run still waits. Several questions are answered by their paths, in any order, not necessarily all.\n\n"
     """\b
 flow resume 0193a7b2 --state sqlite:///runs.db
 flow resume 0193a7b2 --answer yes
@@ -45,8 +42,13 @@ _Answer = Annotated[
     list[str] | None,
     typer.Option("--answer", "-a", metavar="[PATH=]TEXT|@FILE|-", help="What answers a question; repeatable."),
 ]
+_Trace = Annotated[list[str] | None, typer.Option("--trace", metavar="NAME", help="Switch a tracer on; repeatable.")]
+_Deadline = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long the run may still take, instead of its deadline.")
+]
 _OnChange = Annotated[
-    Literal["refuse", "continue"], typer.Option(help="What to do when the pipeline has changed since the run began.")
+    Literal["refuse", "continue"],
+    typer.Option(metavar="refuse|continue", help="What to do when the pipeline has changed since the run began."),
 ]
 
 
@@ -58,12 +60,8 @@ def resume(
     state: Annotated[str | None, typer.Option(metavar="URL", help="The store of the run.")] = None,
     on_change: _OnChange = "refuse",
     cache: Annotated[str | None, typer.Option(metavar="URL", help="Where steps with cache= keep results.")] = None,
-    trace: Annotated[
-        list[str] | None, typer.Option("--trace", metavar="NAME", help="Switch a tracer on; repeatable.")
-    ] = None,
-    deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long the run may still take, instead of its deadline.")
-    ] = None,
+    trace: _Trace = None,
+    deadline: _Deadline = None,
     limit_cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What it may spend in all.")] = None,
     limit_tokens: Annotated[int | None, typer.Option(min=0, metavar="N", help="How many tokens, in all.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print what steps stream as it comes.")] = False,
@@ -73,10 +71,10 @@ def resume(
     """Continue a stored run; the texts for the user stand beside the options."""
     from .._run_ids import check_run_id
     from ..errors import ConfigurationError
-    from .overrides import overridden
+    from .overrides import limits_of, overridden
     from .remembered import is_inside
     from .session import Session
-    from .stored_runs import find
+    from .stored_run import look_up
     from .target import load_flow
 
     check_run_id(run_id)
@@ -86,24 +84,60 @@ def resume(
     session = Session(stream=stream, as_json=as_json, quiet=quiet, app=app)
     with session.own_stdout():
         flow = load_flow(target) if target is not None else None
-    found = find(run_id, state, flow)
-    answers = _answers(found, answer or [])
-    if _is_settled(found, answers, session):
+    stored = look_up(run_id, state, flow)
+    answers = _given(answer or [], stored)
+    if stored.is_completed or (stored.waits and not answers and not _can_ask(session)):
+        stored.show(as_json=as_json, app=app)
         return
     with session.own_stdout():
-        flow = flow or _remembered_flow(found.run, session)
-    if not answers and found.waits:
-        answers = _asked(found, flow, on_change)
+        flow = flow or _remembered(stored.run, session)
+    if (
+        stored.waits
+        and not answers
+        and (on_change == "continue" or flow.pipeline.fingerprint == stored.run.fingerprint)
+    ):
+        answers = _asked(stored, flow)
         if not answers:
-            session.say(f"run {found.run.run_id} still waits")
+            session.say(f"run {stored.run.run_id} still waits")
             return
+    limits = limits_of(limit_cost, limit_tokens, stored.limits)
     flow, session = overridden(
         flow,
         session,
         trace=trace,
-        limit_cost=limit_cost,
-        limit_tokens=limit_tokens,
-        state=found.store.where,
+        limits=limits,
+        state=stored.store.where,
         cache=cache,
     )
-    session.resume(flow, found.run.run_id, answers=answers, on_change=on_change, deadline=deadline)
+    session.resume(flow, stored.run.run_id, deadline, limits, answers=answers or None, on_change=on_change)
+
+
+def _given(texts: list[str], stored: StoredRun) -> dict[str, Any]:
+    from .questions import read_answers
+
+    stored.require_free()
+    if not texts:
+        return {}
+    stored.require_paused()
+    return read_answers(texts, stored.questions, stored.run.run_id)
+
+
+def _can_ask(session: Session) -> bool:
+    from .questions import can_ask
+
+    return not session.as_json and can_ask()
+
+
+def _asked(stored: StoredRun, flow: Flow[Any, Any]) -> dict[str, Any]:
+    from .questions import ask
+
+    return ask(stored.questions, flow)
+
+
+def _remembered(run: RunRecord, session: Session) -> Flow[Any, Any]:
+    from .remembered import app_of
+    from .target import load_flow
+
+    target = app_of(run)
+    session.say(f"the app of run {run.run_id} is {target}")
+    return load_flow(target)

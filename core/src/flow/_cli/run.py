@@ -59,7 +59,7 @@ def run(
     """Run a pipeline and print what comes of it; the texts for the user stand beside the options."""
     from .._run_ids import check_run_id, new_id
     from ..errors import ConfigurationError
-    from .overrides import overridden
+    from .overrides import limits_of, overridden
     from .remembered import KEY, is_inside, to_remember
     from .run_input import read_input, read_values
     from .session import Session
@@ -72,12 +72,12 @@ def run(
     session = Session(stream=stream, as_json=as_json, quiet=quiet, app=app)
     with session.own_stdout():
         flow = load_flow(target)
+    limits = limits_of(limit_cost, limit_tokens)
     flow, session = overridden(
         flow,
         session,
         trace=trace,
-        limit_cost=limit_cost,
-        limit_tokens=limit_tokens,
+        limits=limits,
         state=state,
         cache=cache,
         durability=durability,
@@ -89,6 +89,7 @@ def run(
         data,
         run_id=run_id,
         deadline=deadline,
+        usage_limits=limits,
         initial_context=values,
         metadata={KEY: to_remember(target)},
     )

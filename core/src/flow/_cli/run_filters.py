@@ -49,9 +49,7 @@ class Filters:
             found = _newest_first(pages)[self.offset : end]
         return found[: self.limit], len(found) > self.limit
 
-    async def _newest(
-        self, backend: StateBackend, status: str | None, limit: int, offset: int
-    ) -> Sequence[RunRecord]:
+    async def _newest(self, backend: StateBackend, status: str | None, limit: int, offset: int) -> Sequence[RunRecord]:
         return await backend.list_runs(
             status=status, pipeline=self.pipeline, since=self.since, limit=limit, offset=offset
         )

@@ -12,9 +12,8 @@ import attrs
 from .._answers import questions_of
 from .._lease import lease_is_over
 from .._protocols import RunRecord
-from .remembered import KEY
-from .report import command_for
 from .questions import describe
+from .report import answering, command_for
 from .store import Store
 from .table import aligned, widths_of
 from .wording import ago, columns, cut, duration, iso, lines_of, moment, one_line
@@ -24,8 +23,8 @@ _SHORTEST_ID = 14  # of a made-up id: the millisecond and twelve random bits
 _WIDEST_PIPELINE = 24
 _NARROWEST_PIPELINE = 8
 _LONGEST_REMARK = 300
-_INTERNAL = "input"
-"""A key of the metadata that belongs to the kernel."""
+_INTERNAL = ("input", "usage_limits")
+"""Keys of the metadata that belong to the kernel."""
 
 
 def is_orphaned(run: RunRecord) -> bool:
@@ -73,7 +72,7 @@ def as_dict(run: RunRecord) -> dict[str, Any]:
 
 def metadata_of(run: RunRecord) -> dict[str, str]:
     """Return what was kept beside the run by others than the kernel."""
-    return {name: value for name, value in run.metadata.items() if name != _INTERNAL}
+    return {name: value for name, value in run.metadata.items() if name not in _INTERNAL}
 
 
 def remark_on(run: RunRecord) -> str:
@@ -130,18 +129,17 @@ def _cells(run: RunRecord, started: str) -> list[str]:
 
 
 def _fitted(rows: list[list[str]], width: int) -> tuple[list[list[str]], Sequence[int]]:
-    """Shorten the names of pipelines and leave out figures until the rows fit."""
-    figures = _FIGURES
-    while (excess := sum(widths_of(rows)) + 2 * (len(rows[0]) - 1) - width) > 0:
-        name = widths_of(rows)[_PIPELINE]
-        if name > _NARROWEST_PIPELINE:
-            room = max(_NARROWEST_PIPELINE, name - excess)
-            rows = [[*row[:_PIPELINE], cut(row[_PIPELINE], room), *row[_PIPELINE + 1 :]] for row in rows]
-        elif figures:
-            rows, figures = [row[:-1] for row in rows], figures[:-1]
-        else:
-            break
-    return rows, figures
+    """Leave out figures until the rows fit with short names of pipelines, then give the names the room there is."""
+    figures: Sequence[int] = _FIGURES
+    while figures and _room_for_names(rows, width) < _NARROWEST_PIPELINE:
+        rows, figures = [row[:-1] for row in rows], figures[:-1]
+    room = max(_NARROWEST_PIPELINE, _room_for_names(rows, width))
+    return [[*row[:_PIPELINE], cut(row[_PIPELINE], room), *row[_PIPELINE + 1 :]] for row in rows], figures
+
+
+def _room_for_names(rows: Sequence[Sequence[str]], width: int) -> int:
+    widths = widths_of(rows)
+    return width - (sum(widths) - widths[_PIPELINE]) - 2 * (len(widths) - 1)
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:
@@ -191,8 +189,9 @@ def _details(run: RunRecord, store: Store) -> Iterator[tuple[str, str]]:
             yield from _several("asks", list(describe(question)))
     if store.outlives_the_program and run.status != "completed" and (run.status != RUNNING or is_orphaned(run)):
         assert isinstance(store.where, str)  # noqa: S101  or it would not outlive the program
-        answer = " --answer TEXT" if run.status == "paused" and run.pending else ""
-        yield "continue", command_for(run.run_id, store.where, store.kernel.settings.state) + answer
+        command = command_for(run.run_id, store.where, store.kernel.settings.state)
+        asked = questions_of(run).values() if run.status == "paused" else ()
+        yield "continue", answering(command, list(asked))
 
 
 def _several(label: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:

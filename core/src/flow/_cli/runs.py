@@ -30,7 +30,7 @@ flow runs 0193a7b2\n\n"""
     "process was asked to stop) or dead (its process died too often).\n\n"
     "Exit codes: 0 it was listed, 2 wrong use, no such run or no such file, 4 the store cannot be read."
 )
-_RunId = Annotated[str, typer.Argument(metavar="[RUN_ID]", help="The run to show; all are listed when left out.")]
+_RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run to show; all are listed when left out.")]
 _State = Annotated[str | None, typer.Option(metavar="URL", help="The store.")]
 _Status = Annotated[
     list[str] | None, typer.Option("--status", metavar="STATUS", help="Only runs with this status; repeatable.")
@@ -91,7 +91,10 @@ async def _list(store: Store, filters: Filters) -> tuple[Sequence[RunRecord], bo
 def _print_one(run: RunRecord, store: Store, *, as_json: bool) -> None:
     from . import report, run_views
 
-    typer.echo(report.as_json(run_views.as_dict(run)) if as_json else "\n".join(run_views.details(run, store)))
+    if as_json:
+        report.print_json(run_views.as_dict(run))
+    else:
+        typer.echo("\n".join(run_views.details(run, store)))
 
 
 def _print_many(found: Sequence[RunRecord], *, as_json: bool) -> None:
@@ -101,7 +104,7 @@ def _print_many(found: Sequence[RunRecord], *, as_json: bool) -> None:
     from .table import terminal_width
 
     if as_json:
-        typer.echo(report.as_json([run_views.as_dict(run) for run in found]))
+        report.print_json([run_views.as_dict(run) for run in found])
     elif found and sys.stdout.isatty():
         typer.echo("\n".join(run_views.screen_table(found, terminal_width())))
     elif found:

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import typer
@@ -18,6 +18,7 @@ from .._protocols import Tracer
 from .._results import RunResult, RunStatus
 from .._run import Run
 from .._stream import Channel, StreamChunk
+from .._usage import UsageLimits
 from ..errors import FlowError, PipelineChanged
 from . import report
 from .interruption import Interruption, leave_threads_behind
@@ -71,25 +72,21 @@ class Session:
             self._go(flow, run_id, lambda _: flow.run_async(data, run_id=run_id, **options))
 
     def resume(
-        self,
-        flow: Flow[Any, Any],
-        run_id: str,
-        *,
-        answers: dict[str, Any],
-        on_change: Literal["refuse", "continue"],
-        deadline: float | None,
+        self, flow: Flow[Any, Any], run_id: str, deadline: float | None, limits: UsageLimits | None, **how: Any
     ) -> None:
-        """Continue a stored run of `flow` and print what comes of it; raises as `run` does."""
-        how: dict[str, Any] = {"answers": answers or None, "on_change": on_change}
+        """Continue a stored run of `flow` and print what comes of it; raises as `run` does.
+
+        :param how: ``answers`` and ``on_change`` of `Flow.resume_async`.
+        """
         try:
             if self.stream:
-                chunks = _resumed(flow, run_id, deadline, how)
+                chunks = _resumed(flow, run_id, deadline, limits, how)
                 self._go(flow, run_id, lambda show: _streamed(chunks, show))
             else:
-                self._go(flow, run_id, lambda _: flow.resume_async(run_id, deadline=deadline, **how))
+                own: dict[str, Any] = {"deadline": deadline, "usage_limits": limits}
+                self._go(flow, run_id, lambda _: flow.resume_async(run_id, **own, **how))
         except PipelineChanged as changed:
-            hint = "Add --on-change continue to run it with this one: steps are matched by path"
-            raise PipelineChanged(changed.message, hint=hint) from changed
+            raise report.typed_hint(changed) from changed
 
     def _go(self, flow: Flow[Any, Any], run_id: str, work: _Work) -> None:
         with Interruption() as interruption:
@@ -183,13 +180,13 @@ async def _streamed(items: AsyncIterator[_Item], show: Callable[[StreamChunk], N
 
 
 async def _resumed(
-    flow: Flow[Any, Any], run_id: str, deadline: float | None, how: dict[str, Any]
+    flow: Flow[Any, Any], run_id: str, deadline: float | None, limits: UsageLimits | None, how: dict[str, Any]
 ) -> AsyncIterator[_Item]:
     """Yield chunks as the steps of a resumed run make them, then its result."""
     stored = await flow._require_store().reopen(run_id, **how)
     assert stored is not None  # noqa: S101  only recovering leaves a run alone
     channel = Channel()
-    task = asyncio.create_task(flow._resume(stored, deadline=deadline, stream=channel))
+    task = asyncio.create_task(flow._resume(stored, deadline=deadline, limits=limits, stream=channel))
     task.add_done_callback(lambda _: channel.close())
     async for chunk in channel.drain():
         yield chunk

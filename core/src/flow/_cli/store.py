@@ -21,7 +21,7 @@ from .wording import one_line
 
 _PAGE = 500
 _FILES = ("sqlite", "file")
-_USER = re.compile(r"(?<=://)([^/?#@]*):([^/?#]*)(?=@)")
+_USER = re.compile(r"^([^:/?#]*:(?://)?[^:/?#@]*):[^?#]*@")
 _SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth)[^=&]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ def without_secrets(url: str) -> str:
     >>> without_secrets("postgres://me:geheim@host/runs?sslkey=abc")
     'postgres://me:***@host/runs?sslkey=***'
     """
-    return one_line(_SECRET_OPTION.sub(r"\1***", _USER.sub(r"\1:***", url)))
+    return one_line(_SECRET_OPTION.sub(r"\1***", _USER.sub(r"\1:***@", url)))
 
 
 @attrs.frozen

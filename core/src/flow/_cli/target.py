@@ -7,6 +7,8 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,8 +66,7 @@ def _import_file(place: str) -> ModuleType:
     path = path.resolve()
     # As `python app.py` does: modules beside the file can be imported.
     _search_first(path.parent)
-    # A file may be called like a module that is loaded, json.py or even flow.py; that one stays what it is.
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_app"
+    name = f"{path.stem}_app" if _is_taken(path) else path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # noqa: S101  a .py file has a loader
     assert spec.loader is not None  # noqa: S101
@@ -77,6 +78,18 @@ def _import_file(place: str) -> ModuleType:
         del sys.modules[name]
         raise _import_failure(place, error) from error
     return module
+
+
+def _is_taken(path: Path) -> bool:
+    """Tell whether a file is called like another module: json.py, or even flow.py; that one stays what it is.
+
+    Not only when that one is loaded already: the name is part of what identifies a pipeline when a run is resumed.
+    """
+    if path.stem in sys.modules or path.stem in sys.stdlib_module_names:
+        return True
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != path.parent]
+    found = PathFinder.find_spec(path.stem, elsewhere)
+    return found is not None and found.origin is not None
 
 
 def _import_module(name: str) -> ModuleType:
@@ -95,6 +108,24 @@ def _import_module(name: str) -> ModuleType:
 def _search_first(directory: Path) -> None:
     if str(directory) not in sys.path[:1]:
         sys.path.insert(0, str(directory))
+
+
+@contextmanager
+def imported_apart() -> Iterator[None]:
+    """Forget afterwards what was imported from beside an app: the next one may have modules with the same names."""
+    path, modules = list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        # What is installed keeps its place, also when it is installed below the directory of the app.
+        installed = {*path, sys.prefix} - {"", str(Path.cwd())}
+        for name in set(sys.modules) - modules:
+            found = vars(sys.modules[name])
+            file = Path(found.get("__file__") or next(iter(found.get("__path__") or ()), "/"))
+            homes = [entry for entry in {*installed, *sys.path} if file.is_relative_to(entry or ".")]
+            if homes and max(homes, key=len) not in installed:
+                del sys.modules[name]
+        sys.path[:] = path
 
 
 def _import_failure(place: str, error: BaseException) -> ConfigurationError:

@@ -12,13 +12,13 @@ _DAYS_TOLD = 30
 
 
 def one_line(text: str, width: int | None = None) -> str:
-    """Return `text` as one line that a terminal shows as it is, cut to `width` columns.
+    r"""Return `text` as one line that a terminal shows as it is, cut to `width` columns.
 
     What a store holds may come from a model or a stranger: control characters, which could move the cursor or colour
     the screen, are written out.
 
-    >>> one_line("no\\n table\\x1b[31m", 12)
-    'no table\\\\...'
+    >>> one_line("no\n table\x1b[31m", 12)
+    'no table\\...'
     """
     return cut(_visible(" ".join(text.split())), width)
 
@@ -71,7 +71,8 @@ def duration(seconds: float) -> str:
         return f"{max(seconds, 0) * 1000:.{0 if seconds >= 0.01 else 1}f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    rest, words = round(seconds), []
+    rest = round(seconds)
+    words: list[str] = []
     for unit, size in _UNITS:
         count, rest = divmod(rest, size)
         if count or words:
