@@ -327,7 +327,10 @@ class Flow(Generic[InT, OutT]):
         return run_sync(self.recover_async(**how), "recover", "recover_async")
 
     def as_step(self, name: str, *, inherit_context: bool = True) -> SubWorkflow[InT, OutT]:
-        """Return this flow's pipeline, context model and limits as one step of another pipeline."""
+        """Return this flow's pipeline, context model and limits as one step of another pipeline.
+
+        State, deadline, tracers and policies are those of the flow that runs it.
+        """
         return SubWorkflow(
             name=name,
             pipeline=self.pipeline,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .._run import Scope
 
 _NO_FALLBACK = (RecoveryAction.FAIL, RecoveryAction.ESCALATE)
+_DECIDED = ("recovery", "retry_refused")
+"""What the result says of the decisions before the fallback."""
 
 
 @hookimpl
@@ -57,7 +59,7 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
 
 def _joined(step: Any, first: StepResult, second: StepResult) -> StepResult:
     attempts = first.attempts + second.attempts
-    metadata = {key: first.metadata[key] for key in ("recovery", "retry_refused") if key in first.metadata}
+    metadata: dict[str, Any] = {key: first.metadata[key] for key in _DECIDED if key in first.metadata}
     metadata |= {**second.metadata, "fallback_triggered": True, "original_error": first.feedback}
     if second.success:
         return StepResult.ok(step, second.output, attempts=attempts, metadata=metadata)
