@@ -479,6 +479,15 @@ def test_module_is_named_with_dots(app: Any, cli: Any) -> None:
     assert cli("run", "shop.orders:pipeline").out == "shop.orders\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("own.py", "own"), ("json.py", "json_app"), ("colorsys.py", "colorsys_app"), ("attr.py", "attr_app")],
+)
+def test_name_of_the_module_does_not_depend_on_what_is_loaded(app: Any, cli: Any, name: str, module: str) -> None:
+    app("pipeline = Step('say', lambda data: __name__)", name)
+    assert cli("run", name).out == f"{module}\n"
+
+
 @pytest.mark.parametrize("name", ["flow.py", "json.py", "with-dashes.py"])
 def test_file_may_be_called_like_anything(app: Any, cli: Any, name: str) -> None:
     app("import json\npipeline = Step('say', json.dumps)", name)

@@ -82,7 +82,7 @@ class Codec:
         self._unusable: Exception | None = None
         self._write: Any = None
         self._read: Any = None
-        self._holds_secrets = self._depth_varies = False
+        self._holds_secrets, self._depth_varies = False, True
         self._warned: set[str] = set()
         if not is_open(declared):
             self._build(declared)
@@ -95,7 +95,7 @@ class Codec:
             self._read = SchemaValidator(schema, CONFIG).validate_json
         except _UNUSABLE as error:
             self._unusable = error
-        self._holds_secrets, self._depth_varies = builder.holds_secrets, builder.is_recursive
+        self._holds_secrets, self._depth_varies = builder.holds_secrets, builder.depth_varies
 
     def dumps(self, value: Any, *, path: str, field: str | None = None) -> bytes:
         """Write `value` as JSON; raises `SerializationError` that names `path`, the type and the remedy.
@@ -149,12 +149,14 @@ class Codec:
     def loads(self, data: bytes, *, path: str = "", field: str | None = None) -> Any:
         """Read a value back; raises `SerializationError` when the stored text does not fit the declared type."""
         try:
-            check_json(data)
-            if self._read is not None:
-                return self._read(data)
+            if self._depth_varies:
+                check_depth(data)
             if self._unusable is not None:
                 raise TypeError(f"its declared type cannot be used: {self._unusable}")
-            return orjson.loads(data)
+            value = orjson.loads(data) if self._read is None else self._read(data)
+            if b'"' in data or b"N" in data or b"I" in data:  # there may be keys, or what is no number
+                self._check_json(data, value)
+            return value
         except _UNREADABLE as error:
             raise SerializationError(
                 f"{_place(path, field)}: the stored value does not fit the declared type: {_first_line(error)}",
@@ -162,6 +164,16 @@ class Codec:
                 hint="The type has changed since, or the stored text was damaged",
                 cause=error,
             ) from error
+
+
+    def _check_json(self, data: bytes, value: Any) -> None:
+        """Check the text unless it is what `value` is written as, which is told five times as fast."""
+        try:
+            written = orjson.dumps(value) if self._write is None else self._write(value)
+        except _UNWRITABLE:
+            written = b""
+        if written != data:
+            check_json(data)
 
 
 def _dump_plain(value: Any) -> bytes:

@@ -21,7 +21,8 @@ flow run app.py -i 5 --state sqlite:///runs.db --deadline 60 --limit-cost 0.50
 flow run app.py -i 5 --json | jq .usage\n\n"""
     "With --state the run survives its process: see flow runs, flow resume and flow recover. Ctrl-C leaves it to be "
     "resumed; a second one ends the program at once.\n\n"
-    "Exit codes: 0 completed or paused, 1 the run failed, 2 wrong use or unreadable input, 130 or 143 interrupted."
+    "Exit codes: 0 completed or paused, 1 the run failed, 2 wrong use or unreadable input, 3 another process took the "
+    "run over, 4 the run cannot be stored, 130 or 143 interrupted."
 )
 _App = Annotated[str, typer.Argument(metavar="APP[:NAME]", help="A Python file or module, and what to run in it.")]
 _Input = Annotated[
