@@ -29,6 +29,7 @@ from flow import (
     RunNotFound,
     RunOwned,
     RunRecord,
+    RunResult,
     Settings,
     StateCorrupt,
     StateError,
@@ -940,3 +941,22 @@ async def test_what_was_spent_inside_a_container_that_was_in_flight_counts() -> 
     store.dies = False
     assert (await flow.resume_async("r")).total_cost_usd == pytest.approx(0.5)
     assert (await flow.resume_async("r")).total_cost_usd == pytest.approx(0.5)
+
+
+async def test_a_resumed_run_streams() -> None:
+    broken = True
+
+    async def talks(text: str, *, run: StepRun) -> str:
+        if broken:
+            raise ValueError("broken")
+        for word in ("so", "it", "goes"):
+            await run.emit(word)
+        return text
+
+    flow = Flow(Step("first", upper) >> Step("talks", talks), state="memory://")
+    await flow.run_async("x", run_id="r")
+    broken = False
+    *chunks, result = [item async for item in flow.resume_stream_async("r")]
+    assert [str(chunk) for chunk in chunks] == ["so", "it", "goes"]
+    assert isinstance(result, RunResult)
+    assert result.output == "X"

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ._context import PipelineContext
     from ._decorator import step
     from ._events import EVENT_SCHEMA, Event, EventKind
-    from ._flow import Flow, RunHandle
+    from ._flow import Flow
     from ._graph import Finding, ValidationReport
+    from ._handle import RunHandle
     from ._kernel import Binder, Kernel
     from ._lease import lease_clock, lease_is_over
     from ._merge import MergePolicy
@@ -213,8 +214,9 @@ _HOMES = {
     "_context": "PipelineContext",
     "_decorator": "step",
     "_events": "EVENT_SCHEMA Event EventKind",
-    "_flow": "Flow RunHandle",
+    "_flow": "Flow",
     "_graph": "Finding ValidationReport",
+    "_handle": "RunHandle",
     "_kernel": "Binder Kernel",
     "_lease": "lease_clock lease_is_over",
     "_merge": "MergePolicy",

@@ -24,7 +24,13 @@ from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
 from ._structure import structure
 from ._structure_diff import describe_differences
 from ._usage import UsageLimits
-from .errors import ConfigurationError, PipelineChanged, RunNotFound, SerializationError, StateCorrupt
+from .errors import (
+    ConfigurationError,
+    PipelineChanged,
+    RunNotFound,
+    SerializationError,
+    StateCorrupt,
+)
 
 RUNNING, DEAD = "running", "dead"
 _PAGE = 100
@@ -122,14 +128,8 @@ class DurableRuns:
         answer: Any = None,
         answers: Mapping[str, Any] | None = None,
         on_change: str = "refuse",
-        recovering: bool = False,
-        max_recoveries: int | None = None,
-    ) -> StoredRun | None:
-        """Claim a stored run and read its input, context and journal.
-
-        Answers are checked before anything is claimed. With `recovering`, a run that is not an orphan any more, or
-        has been recovered `max_recoveries` times and is parked now, is ``None``.
-        """
+    ) -> StoredRun:
+        """Claim a stored run and read its input, context and journal; answers are checked before that."""
         if on_change not in ("refuse", "continue"):
             raise ConfigurationError(f"on_change is 'refuse' or 'continue', got {on_change!r}")
         record = await self.load(run_id)
@@ -142,18 +142,37 @@ class DurableRuns:
         tenure = await self._claim(record)
         try:
             claimed = await self.load(run_id)
-            if recovering and not _is_orphan(claimed):
-                await tenure.leave(run_id)
-                return None
             if _differs(record, claimed):  # somebody else went on with it in between
                 accepted = self._accept(claimed, answer, answers)
-            if max_recoveries is not None and claimed.status == RUNNING and claimed.recoveries >= max_recoveries:
-                await self._park(claimed, tenure)
-                return None
             return await self._open(claimed, tenure, accepted)
         except BaseException:
             await tenure.leave(run_id)
             raise
+
+    async def reopen_orphan(self, run_id: str, *, on_change: str, max_recoveries: int) -> StoredRun | None:
+        """Claim a run whose process died or was interrupted, or whose time to answer is over.
+
+        ``None`` when it is no orphan any more, or is parked because it was recovered `max_recoveries` times.
+        """
+        record = await self.load(run_id)
+        if record.fingerprint != self.fingerprint and on_change == "refuse":
+            await self._require_free(record)
+            raise await self._changed(record)
+        tenure = await self._claim(record)
+        try:
+            return await self._open_orphan(await self.load(run_id), tenure, max_recoveries)
+        except BaseException:
+            await tenure.leave(run_id)
+            raise
+
+    async def _open_orphan(self, record: RunRecord, tenure: Tenure, max_recoveries: int) -> StoredRun | None:
+        if not _is_orphan(record):
+            await tenure.leave(record.run_id)
+            return None
+        if record.status == RUNNING and record.recoveries >= max_recoveries:
+            await self._park(record, tenure)
+            return None
+        return await self._open(record, tenure, ())
 
     async def load(self, run_id: str) -> RunRecord:
         """Return the record of a run; raises `RunNotFound`."""

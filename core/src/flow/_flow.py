@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel
@@ -16,8 +17,10 @@ from ._bound import NO_STATE, Bound, bind_flow
 from ._context import PipelineContext, build_context
 from ._durable import Durability, DurableRuns, StoredRun, unchanged
 from ._events import Event, Observers
+from ._handle import RunHandle, streamed
 from ._heartbeat import Tenure
 from ._kernel import Kernel, default_kernel
+from ._many import each
 from ._pipeline import Pipeline, require_pipeline
 from ._protocols import CacheBackend, RunRecord, StateBackend, Tracer
 from ._results import RunResult, RunStatus
@@ -43,29 +46,6 @@ OutT = TypeVar("OutT", covariant=True)
 T = TypeVar("T")
 
 logger = logging.getLogger("flow")
-
-
-class RunHandle(Generic[OutT]):
-    """A run in the background: ``await handle`` for its result.
-
-    :ivar run_id: the run's id.
-    """
-
-    def __init__(self, run: Run, task: asyncio.Task[RunResult[OutT]]) -> None:
-        self.run_id = run.run_id
-        self._run = run
-        self._task = task
-
-    def __await__(self) -> Generator[Any, None, RunResult[OutT]]:
-        return self._task.__await__()
-
-    def cancel(self) -> bool:
-        """Cancel the run; False when it has ended or is being cancelled already."""
-        return False if self._task.done() else self._run.cancel()
-
-    def done(self) -> bool:
-        """True when the run has ended."""
-        return self._task.done()
 
 
 class Flow(Generic[InT, OutT]):
@@ -210,17 +190,9 @@ class Flow(Generic[InT, OutT]):
         channel = Channel()
         run = self._new_run(data, **options)
         run.stream = channel
-        task = self._begin(run, data)
-        task.add_done_callback(lambda _: channel.close())
-        try:
-            async for chunk in channel.drain():
-                yield chunk
-            yield await task
-        finally:
-            channel.close()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+        async with aclosing(streamed(channel, self._begin(run, data))) as items:
+            async for item in items:
+                yield item
 
     async def run_many(
         self, inputs: Iterable[InT] | AsyncIterator[InT], *, concurrency: int = 50, **options: Any
@@ -229,24 +201,8 @@ class Flow(Generic[InT, OutT]):
 
         A failed run does not stop the others. Inputs are taken when a worker is free, so they may be a generator.
         """
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency must be at least 1, got {concurrency}")
-        results: dict[int, RunResult[OutT]] = {}
-        source = _numbered(inputs)
-        taking = asyncio.Lock()
-
-        async def worker() -> None:
-            while True:
-                async with taking:
-                    item = await anext(source, None)
-                if item is None:
-                    return
-                results[item[0]] = await self.run_async(item[1], **options)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(inputs)) if isinstance(inputs, Sequence) else concurrency):
-                group.create_task(worker())
-        return [results[index] for index in sorted(results)]
+        workers = positive("concurrency", concurrency)
+        return await each(inputs, lambda data: self.run_async(data, **options), workers)
 
     async def resume_async(
         self,
@@ -269,12 +225,26 @@ class Flow(Generic[InT, OutT]):
         Raises `RunNotFound`, `RunOwned`, `NotPaused`, `AnswerInvalid` (the run stays paused), `PipelineChanged`
         (with the differences) and other `StateError`.
         """
-        durable = self._require_store()
-        if check_run_id(run_id) in self._active:
-            raise RunOwned(f"run {run_id!r} is running in this flow", hint="Wait until it has ended")
-        stored = await durable.reopen(run_id, answer=answer, answers=answers, on_change=on_change)
-        assert stored is not None  # noqa: S101  only recovering leaves a run alone
+        stored = await self._reopen(run_id, answer=answer, answers=answers, on_change=on_change)
         return await self._resume(stored, deadline=seconds("deadline", deadline), limits=usage_limits)
+
+    async def resume_stream_async(
+        self,
+        run_id: str,
+        answer: Any = None,
+        *,
+        deadline: float | None = None,
+        usage_limits: UsageLimits | None = None,
+        **how: Any,
+    ) -> AsyncIterator[StreamChunk | RunResult[OutT]]:
+        """Continue a stored run and yield chunks as its steps make them, then the result; as `resume_async` does."""
+        stored = await self._reopen(run_id, answer=answer, **how)
+        channel, limit = Channel(), seconds("deadline", deadline)
+        work = self._resume(stored, deadline=limit, limits=usage_limits, stream=channel)
+        task = asyncio.create_task(work, name=f"flow-run:{run_id}")
+        async with aclosing(streamed(channel, task)) as items:
+            async for item in items:
+                yield item
 
     def resume(self, run_id: str, answer: Any = None, **how: Any) -> RunResult[OutT]:
         """Continue a stored run and wait: `resume_async` for programs that are not async."""
@@ -298,29 +268,23 @@ class Flow(Generic[InT, OutT]):
         `StateError` when the store cannot be read.
         """
         durable = self._require_store()
-        slots = asyncio.Semaphore(positive("concurrency", concurrency))
-        positive("max_recoveries", max_recoveries)
+        workers, most = positive("concurrency", concurrency), positive("max_recoveries", max_recoveries)
+        self._stopping = False
 
         async def recover(run_id: str) -> RunResult[OutT] | None:
-            async with slots:
-                if self._stopping:
-                    return None
-                try:
-                    stored = await durable.reopen(
-                        run_id, on_change=on_change, recovering=True, max_recoveries=max_recoveries
-                    )
-                except (RunOwned, RunNotFound):  # it lives, or has gone since it was listed
-                    return None
-                except StateError as error:  # one damaged or changed run must not keep the others from going on
-                    logger.warning("run %s is not recovered: %s", run_id, error)
-                    return None
-                return None if stored is None else await self._resume(stored)
+            if self._stopping or run_id in self._active:
+                return None
+            try:
+                stored = await durable.reopen_orphan(run_id, on_change=on_change, max_recoveries=most)
+            except (RunOwned, RunNotFound):  # it lives, or has gone since it was listed
+                return None
+            except StateError as error:  # one damaged or changed run must not keep the others from going on
+                logger.warning("run %s is not recovered: %s", run_id, error)
+                return None
+            return None if stored is None else await self._resume(stored)
 
-        self._stopping = False
-        found = [run_id for run_id in await durable.orphans() if run_id not in self._active]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(recover(run_id)) for run_id in found]
-        return [result for task in tasks if (result := task.result()) is not None]
+        results = await each(await durable.orphans(), recover, workers)
+        return [result for result in results if result is not None]
 
     def recover(self, **how: Any) -> list[RunResult[OutT]]:
         """Resume what was orphaned and wait: `recover_async` for programs that are not async."""
@@ -441,7 +405,6 @@ class Flow(Generic[InT, OutT]):
             if result.status is not RunStatus.FAILED or not may_retry(result.error, self._retry_on):
                 break
             stored = await self._require_store().reopen(run.run_id)
-            assert stored is not None  # noqa: S101  only recovering leaves a run alone
             result = await self._resume(stored, stream=run.stream)
         return result
 
@@ -472,6 +435,12 @@ class Flow(Generic[InT, OutT]):
             return await self._execute(run, stored.data, stored.tenure, before=stored.record)
         finally:
             self._forget(run)
+
+    async def _reopen(self, run_id: str, **how: Any) -> StoredRun:
+        durable = self._require_store()
+        if check_run_id(run_id) in self._active:
+            raise RunOwned(f"run {run_id!r} is running in this flow", hint="Wait until it has ended")
+        return await durable.reopen(run_id, **how)
 
     def _require_store(self) -> DurableRuns:
         durable = self._bind().durable
@@ -506,15 +475,3 @@ class Flow(Generic[InT, OutT]):
         finally:
             if run.observers is not None:
                 await run.observers.close()
-
-
-async def _numbered(inputs: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[tuple[int, T]]:
-    index = 0
-    if isinstance(inputs, AsyncIterator):
-        async for item in inputs:
-            yield index, item
-            index += 1
-        return
-    for item in inputs:
-        yield index, item
-        index += 1

@@ -119,8 +119,8 @@ class Recovery:
                 self.not_begun += 1
                 return
             try:
-                stored = await durable.reopen(
-                    run_id, on_change=self.on_change, recovering=True, max_recoveries=self.max_recoveries
+                stored = await durable.reopen_orphan(
+                    run_id, on_change=self.on_change, max_recoveries=self.max_recoveries
                 )
                 if stored is None:
                     await self._note_parked(durable.store, run_id)

@@ -17,7 +17,7 @@ from .._flow import Flow
 from .._protocols import Tracer
 from .._results import RunResult, RunStatus
 from .._run import Run
-from .._stream import Channel, StreamChunk
+from .._stream import StreamChunk
 from .._usage import UsageLimits
 from ..errors import FlowError, PipelineChanged
 from . import report
@@ -80,7 +80,7 @@ class Session:
         """
         try:
             if self.stream:
-                chunks = _resumed(flow, run_id, deadline, limits, how)
+                chunks = flow.resume_stream_async(run_id, deadline=deadline, usage_limits=limits, **how)
                 self._go(flow, run_id, lambda show: _streamed(chunks, show))
             else:
                 own: dict[str, Any] = {"deadline": deadline, "usage_limits": limits}
@@ -177,17 +177,3 @@ async def _streamed(items: AsyncIterator[_Item], show: Callable[[StreamChunk], N
             return item
         show(item)
     raise AssertionError("a stream ends with its result")
-
-
-async def _resumed(
-    flow: Flow[Any, Any], run_id: str, deadline: float | None, limits: UsageLimits | None, how: dict[str, Any]
-) -> AsyncIterator[_Item]:
-    """Yield chunks as the steps of a resumed run make them, then its result."""
-    stored = await flow._require_store().reopen(run_id, **how)
-    assert stored is not None  # noqa: S101  only recovering leaves a run alone
-    channel = Channel()
-    task = asyncio.create_task(flow._resume(stored, deadline=deadline, limits=limits, stream=channel))
-    task.add_done_callback(lambda _: channel.close())
-    async for chunk in channel.drain():
-        yield chunk
-    yield await task
