@@ -83,7 +83,7 @@ async def same(data: Any) -> Any:
 
 
 async def again(output: Any, context: Any) -> bool:
-    return output == "through"
+    return bool(output == "through")
 
 
 async def content(draft: Any) -> Refinement:
@@ -168,8 +168,9 @@ class Disturbed:
         loop = loop_until("loop", body, lambda output, context: False, max_loops=3, on_exhausted="return")
         flaky = self.step("flaky", 0.5, policies=[back_off], fallback=self.step("instead"), timeout=5.0)
         ask = human_in_the_loop("ask", "go on?", bool) if self.numbers.random() < 0.3 else self.step("no question")
-        sub = Pipeline([flaky, loop]).as_step("sub")
-        return self.step("first") >> fan >> items >> sub >> ask >> self.step("last")
+        sub: Any = Pipeline([flaky, loop]).as_step("sub")
+        pipeline: Pipeline[Any, Any] = self.step("first") >> fan >> items >> sub >> ask >> self.step("last")
+        return pipeline
 
 
 @pytest.mark.parametrize("seed", range(MOMENTS))
@@ -534,7 +535,7 @@ def test_steps_see_the_time_that_is_left(fake_clock: FakeClock) -> None:
         return data
 
     look = Step("look", looks)
-    pipeline = look >> parallel("fan", {"a": look, "b": look}) >> Pipeline([look]).as_step("sub")
+    pipeline: Any = look >> parallel("fan", {"a": look, "b": look}) >> Pipeline([look]).as_step("sub")
     assert fake_clock.run(make(pipeline, deadline=60).run_async(1)).success
     assert seen == [60, 50, 50, 40]
 
@@ -565,7 +566,7 @@ async def test_a_slow_reader_holds_up_its_own_writer_and_nobody_else() -> None:
         async for _ in make(Step("emit", emit)).stream_async(count):
             pass
 
-    stuck = make(Step("write", write)).stream_async(CHUNKS, run_id="stuck")
+    stuck: Any = make(Step("write", write)).stream_async(CHUNKS, run_id="stuck")
     await anext(stuck)
     tracemalloc.start()
     try:

@@ -62,6 +62,7 @@ async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  a coroutine runs in a task
     if run.interruption is not None:  # cancelled before it began
+        run.end()
         return _interrupted(run.interruption, run)
     run.attach(task)
     timer = None
@@ -69,11 +70,13 @@ async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
         loop = asyncio.get_running_loop()
         reason = DeadlineExceeded(f"run {run.run_id} has passed its deadline")
         if run.deadline <= loop.time():
+            run.end()
             return Ending(RunStatus.DEADLINE_EXCEEDED, error=reason)
         timer = loop.call_at(run.deadline, run.interrupt, reason)
     try:
         result = await execute(data, run.root)
-        ending = _ending_of(result)
+        # An agent may swallow a cancellation, but who was told that the run is cancelled has been told the truth.
+        ending = _ending_of(result) if run.interruption is None else _interrupted(run.interruption, run)
     except asyncio.CancelledError:
         if run.interruption is None:
             raise
@@ -81,6 +84,7 @@ async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
     except (PauseSignal, CancelSignal) as signal:
         ending = _interrupted(signal, run)
     finally:
+        run.end()
         if timer is not None:
             timer.cancel()
         if run.interruption is not None:

@@ -34,12 +34,10 @@ class Run:
     """What all steps of one run share: ids, deadline, limits, usage, listeners, journal, stream."""
 
     __slots__ = (
-        "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at", "interruption", "journal",
-        "metadata",
-        "observers", "own_limits", "pipeline", "questions", "reservations", "resources", "resumed",
-        "retries_left", "root",
-        "spending",
-        "run_id", "stream", "trace_id",
+        "_ended", "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at",
+        "interruption", "journal", "metadata", "observers", "own_limits", "pipeline", "questions",
+        "reservations", "resources", "resumed", "retries_left", "root", "run_id", "spending", "stream",
+        "trace_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, trace_id: str, *, pipeline: str, context: BaseModel | None, resources: Any) -> None:
@@ -69,6 +67,7 @@ class Run:
         """Why the run must stop; set by `interrupt`."""
         self._task: asyncio.Task[Any] | None = None
         self._task_cancelling = 0
+        self._ended = False
         self.retries_left = 100
         """Retries that steps inside a step that is being retried may still make: nesting does not multiply them."""
         self.spending: dict[object, Callable[[Scope, Usage], None]] | None = None
@@ -106,7 +105,7 @@ class Run:
 
     def interrupt(self, reason: BaseException) -> bool:
         """Stop the run for `reason`: the task that executes it is cancelled. False when it is stopping already."""
-        if self.interruption is not None:
+        if self.interruption is not None or self._ended:
             return False
         self.interruption = reason
         if self.observers is not None:
@@ -135,11 +134,21 @@ class Run:
         return True
 
     def detach(self) -> None:
-        """Take back the cancellation that `interrupt` sent, as `asyncio.timeout` does, and forget the task."""
-        if self._task is not None and self.interruption is not None:
-            while self._task.cancelling() > self._task_cancelling:
-                self._task.uncancel()
-        self._task = None
+        """Take back the cancellation that `interrupt` sent, as `asyncio.timeout` does, and forget the task.
+
+        Raises `asyncio.CancelledError` when somebody else has cancelled the task, too.
+        """
+        task, self._task = self._task, None
+        if task is None or self.interruption is None:
+            return
+        if task.cancelling() > self._task_cancelling:
+            task.uncancel()
+        if task.cancelling() > self._task_cancelling:
+            raise asyncio.CancelledError
+
+    def end(self) -> None:
+        """Note that all steps have ended: what is left is to say so, and cannot be interrupted."""
+        self._ended = True
 
     async def publish(self, kind: EventKind, path: str = "", **fields: Any) -> None:
         """Tell the listeners; call it only when ``observers`` is not ``None``."""
