@@ -45,9 +45,9 @@ PAGE_OF_HOOK = {
 # The modules whose public names are listed under a heading, in this order.
 TOPICS = {
     "Declaring": "_decorator _step _pipeline _context _resources _policies _structure",
-    "Running": "_flow _results _usage _run _stream _events",
+    "Running": "_flow _handle _results _usage _run _stream _events",
     "Checking": "_validators _graph",
-    "Writing plugins": "hookspecs _kernel _protocols _agents _merge _settings",
+    "Writing plugins": "hookspecs _lease _run_ids _kernel _protocols _agents _merge _settings",
 }
 
 # Names that are values and carry no docstring.

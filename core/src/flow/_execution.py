@@ -75,8 +75,7 @@ async def _run_to_end(execute: Execute, data: Any, run: Run) -> Ending:
         timer = loop.call_at(run.deadline, run.interrupt, reason)
     try:
         result = await execute(data, run.root)
-        # An agent may swallow a cancellation, but who was told that the run is cancelled has been told the truth.
-        ending = _ending_of(result) if run.interruption is None else _interrupted(run.interruption, run)
+        ending = _ending_of(result, run)
     except asyncio.CancelledError:
         if run.interruption is None:
             raise
@@ -103,7 +102,9 @@ async def _absorb_cancellation(run: Run, task: asyncio.Task[Any]) -> None:
     run.detach()
 
 
-def _ending_of(result: StepResult) -> Ending:
+def _ending_of(result: StepResult, run: Run) -> Ending:
+    if run.interruption is not None:  # an agent may swallow a cancellation, but that the run is cancelled was said
+        return _interrupted(run.interruption, run)
     if result.success:
         return Ending(RunStatus.COMPLETED, result.output)
     status = RunStatus.FAILED

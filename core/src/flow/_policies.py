@@ -109,8 +109,8 @@ _FINAL = frozenset(
 )
 
 
-def _as_types(value: object) -> tuple[type[BaseException], ...]:
-    types = tuple(value) if isinstance(value, (set, frozenset, list, tuple)) else (value,)
+def _as_types(value: Any) -> tuple[type[BaseException], ...]:
+    types: tuple[Any, ...] = tuple(value) if isinstance(value, (set, frozenset, list, tuple)) else (value,)
     for item in types:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
             raise ConfigurationError(f"error_types holds exception types, got {item!r:.60}")
