@@ -119,7 +119,8 @@ def imported_apart() -> Iterator[None]:
     finally:
         # What is installed keeps its place, also when it is installed below the directory of the app.
         installed = {*path, sys.prefix} - {"", str(Path.cwd())}
-        for name in set(sys.modules) - modules:
+        # A namespace package asks the one that it is in where it lies: those deeper inside are looked at first.
+        for name in sorted(set(sys.modules) - modules, key=lambda name: name.count("."), reverse=True):
             found = vars(sys.modules[name])
             file = Path(found.get("__file__") or next(iter(found.get("__path__") or ()), "/"))
             homes = [entry for entry in {*installed, *sys.path} if file.is_relative_to(entry or ".")]
