@@ -108,7 +108,7 @@ def dollars(limit: float) -> UsageLimits:
 
 
 def promised(run: Run) -> Mapping[Any, Any]:
-    return {} if run.reservations is None else run.reservations._open
+    return {} if run.reservations is None else run.reservations.open
 
 
 # -- limits
@@ -220,6 +220,9 @@ def test_what_was_reserved_is_there_again_for_what_follows_a_failed_attempt(agen
     instead = Step("instead", spends(needed), policies=[Estimate(cost_usd=needed)])
     step = Step("a", agent, timeout=5, retries=1, policies=[Estimate(cost_usd=needed)], fallback=instead)
     result, _ = run_skipping(fork_flow(step, usage_limits=dollars(1)).run_async(1))
+    assert (result.status, result.usage.cost_usd) == ("completed", 1.0)
+    beside = Step("beside", asyncio.sleep, policies=[Estimate(cost_usd=0.25)])  # has its promise all the time
+    result, _ = run_skipping(fork_flow(fork(beside, step), usage_limits=dollars(1.25)).run_async(20))
     assert (result.status, result.usage.cost_usd) == ("completed", 1.0)
 
 
@@ -459,24 +462,27 @@ class BudgetMachine(RuleBasedStateMachine):
     def nobody_overspends(self) -> None:
         if self.limit is not None:
             outermost = [scope for scope in promised(self.run_) if not _is_inside(scope, promised(self.run_))]
-            rest = sum(promised(self.run_)[scope][0].total_tokens for scope in outermost)
-            before = sum((scope.usage - promised(self.run_)[scope][1]).total_tokens for scope in outermost)
-            assert self.spent <= self.limit
-            assert self.spent + rest - before <= self.limit, "more is reserved than there is"
+            reserved = sum(promised(self.run_)[scope].tokens for scope in outermost)
+            assert self.spent + reserved <= self.limit, "more is spent and reserved than there is"
+            total = self.run_.reservations and self.run_.reservations._totals.get(self.run_.root)
+            assert reserved == (total.tokens if total else 0)
 
     @invariant()
     def nothing_stays_reserved(self) -> None:
         if self.result is not None:
             assert promised(self.run_) == {}
+            assert self.run_.reservations is None or not self.run_.reservations._totals
             assert self.waiting == []
 
     def teardown(self) -> None:
-        if self.result is None:
-            self.handle.cancel()
-            self.settle()
-        assert promised(self.run_) == {}
-        assert asyncio.all_tasks(self.loop) == set()
-        self.loop.close()
+        try:
+            if self.result is None:
+                self.handle.cancel()
+                self.settle()
+            assert promised(self.run_) == {}
+            assert asyncio.all_tasks(self.loop) == set()
+        finally:
+            self.loop.close()
 
 
 def _is_inside(scope: Scope, known: Mapping[Scope, Any]) -> bool:

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from flow import Cache, ConfigurationError, Flow, Kernel, PipelineContext, Settings, Step, StepRun, hookimpl
+from flow import (
+    Cache,
+    ConfigurationError,
+    Flow,
+    Kernel,
+    PauseSignal,
+    PipelineContext,
+    Settings,
+    Step,
+    StepRun,
+    UsageLimits,
+    hookimpl,
+)
 from flow._builtin.memory_cache import MemoryCache
 
 
@@ -95,6 +107,15 @@ async def test_the_key_may_be_chosen() -> None:
     assert agent.calls == 1
 
 
+async def test_the_key_may_be_looked_up() -> None:
+    async def version(data: str, context: PipelineContext) -> tuple[str, str]:
+        return data, context.initial_prompt
+
+    flow = Flow(cached(Counting(), key=version))
+    results = [await flow.run_async(text) for text in ("a", "b", "a")]
+    assert [result.step_history[0].cached for result in results] == [False, False, True]
+
+
 async def test_a_plugin_may_choose_the_key() -> None:
     class Keys:
         @hookimpl
@@ -106,11 +127,10 @@ async def test_a_plugin_may_choose_the_key() -> None:
     assert (await flow.run_async("y")).output == ["x"]
 
 
-async def test_entries_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_entries_expire() -> None:
     now = 100.0
-    monkeypatch.setattr("flow._builtin.memory_cache.time.monotonic", lambda: now)
     agent = Counting()
-    flow = Flow(cached(agent, ttl=10))
+    flow = Flow(cached(agent, ttl=10), cache=MemoryCache(clock=lambda: now))
     await flow.run_async("x")
     now = 109.9
     await flow.run_async("x")
@@ -118,15 +138,6 @@ async def test_entries_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 110.0
     await flow.run_async("x")
     assert agent.calls == 2
-
-
-async def test_the_memory_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
-    store = MemoryCache(max_entries=2)
-    await store.set(b"a", b"1")
-    await store.set(b"b", b"2")
-    assert await store.get(b"a") == b"1"
-    await store.set(b"c", b"3")
-    assert [await store.get(key) for key in (b"a", b"b", b"c")] == [b"1", None, b"3"]
 
 
 class Remembering(PipelineContext):
@@ -141,6 +152,77 @@ async def test_a_hit_applies_the_context_change_again() -> None:
     flow = Flow(cached(learn), context_model=Remembering)
     for _ in range(2):
         assert (await flow.run_async("x")).final_pipeline_context.facts == ["x"]
+    grown = await flow.run_async("x", initial_context={"facts": ["known"]})
+    assert grown.final_pipeline_context.facts == ["known", "x"]
+
+
+async def test_a_hit_changes_the_context_also_when_the_key_has_read_it() -> None:
+    async def learn(fact: str, *, context: Remembering) -> str:
+        context.facts.append(fact)
+        return fact
+
+    flow = Flow(cached(learn, key=lambda data, context: [data, len(context.facts)]), context_model=Remembering)
+    for _ in range(2):
+        assert (await flow.run_async("x")).final_pipeline_context.facts == ["x"]
+
+
+async def test_a_hit_in_a_journaled_run_is_recorded_with_its_change_of_the_context() -> None:
+    async def learn(fact: str, *, context: Remembering) -> str:
+        context.facts.append(fact)
+        return fact
+
+    async def breaks(_: Any) -> Any:
+        raise ValueError("no")
+
+    flow = Flow(cached(learn) >> Step("b", breaks), context_model=Remembering, state="memory://", cache=MemoryCache())
+    await flow.run_async("x", run_id="r1")
+    await flow.run_async("x", run_id="r2")
+    again = await flow.resume_async("r2")
+    assert (again.step_history[0].replayed, again.final_pipeline_context.facts) == (True, ["x"])
+
+
+async def test_what_is_kept_is_isolated_from_the_context() -> None:
+    async def keep(data: list[int], *, context: PipelineContext) -> list[int]:
+        context.scratchpad["kept"] = data
+        return data
+
+    async def spoil(data: list[int], *, context: PipelineContext) -> list[int]:
+        data.append(7)
+        context.scratchpad["kept"].append(8)
+        return data
+
+    flow = Flow(cached(keep) >> Step("spoil", spoil))
+    for _ in range(2):
+        result = await flow.run_async([1])
+        assert (result.output, result.final_pipeline_context.scratchpad) == ([1, 7], {"kept": [1, 8]})
+
+
+async def test_what_breaches_a_limit_is_not_kept() -> None:
+    agent = Counting()
+    flow = Flow(cached(agent).evolve(usage_limits=UsageLimits(total_cost_usd_limit=0.05)))
+    for _ in range(2):
+        assert (await flow.run_async("x")).status == "limit_exceeded"
+    assert agent.calls == 2
+
+
+async def test_a_pause_is_not_kept() -> None:
+    calls: list[Any] = []
+
+    async def ask(data: Any) -> Any:
+        calls.append(data)
+        raise PauseSignal("sure?")
+
+    flow = Flow(cached(ask))
+    for _ in range(2):
+        assert (await flow.run_async("x")).status == "paused"
+    assert len(calls) == 2
+
+
+async def test_the_output_of_a_fallback_is_kept() -> None:
+    agent = Counting(fails=9)
+    flow = Flow(cached(agent).evolve(fallback=Step("other", lambda data: data)))
+    assert [(await flow.run_async("x")).output for _ in range(2)] == ["x", "x"]
+    assert agent.calls == 1
 
 
 async def test_typed_outputs_come_back_typed() -> None:
@@ -155,35 +237,74 @@ async def test_typed_outputs_come_back_typed() -> None:
     assert (await flow.run_async("x")).output == Article(title="x")
 
 
-class Broken(MemoryCache):
+class Unreadable(MemoryCache):
     async def get(self, key: bytes) -> bytes | None:
         raise ConnectionError("cache down")
 
 
-class Garbage(MemoryCache):
+class Unwritable(MemoryCache):
+    async def set(self, key: bytes, value: bytes, ttl: float | None = None) -> None:
+        raise ConnectionError("cache down")
+
+
+class Foreign(MemoryCache):
+    def __init__(self, entry: Any) -> None:
+        super().__init__()
+        self.entry = entry
+
     async def get(self, key: bytes) -> bytes | None:
-        return b"\x00 not json"
+        return self.entry
 
 
-@pytest.mark.parametrize("store", [Broken(), Garbage()], ids=["raises", "garbage"])
+@pytest.mark.parametrize(
+    "store",
+    [
+        Unreadable(),
+        Foreign(b"\x00 not json"),
+        Foreign(b"[]"),
+        Foreign(b"[1]"),
+        Foreign(b'[1,true,"{",null]'),
+        Foreign(7),
+    ],
+    ids=["raises", "garbage", "empty", "cut", "unreadable output", "number"],
+)
 async def test_a_broken_cache_is_a_miss_with_one_warning(store: Any, caplog: Any) -> None:
     agent = Counting()
-    flow = Flow(cached(agent), cache=store)
+    flow = Flow(cached(agent) >> cached(agent).evolve(name="second"), cache=store)
     with caplog.at_level(logging.WARNING, logger="flow"):
         for _ in range(3):
-            assert (await flow.run_async("x")).output == ["x"]
-    assert agent.calls == 3
+            assert (await flow.run_async("x")).output == [["x"]]
+    assert agent.calls == 6
     assert len(caplog.records) == 1
     assert "the cache of step 'ask' cannot be read" in caplog.text
+
+
+async def test_a_cache_that_keeps_nothing_is_a_miss_with_one_warning(caplog: Any) -> None:
+    flow = Flow(cached(Counting()), cache=Unwritable())
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        for _ in range(3):
+            assert not (await flow.run_async("x")).step_history[0].cached
+    assert len(caplog.records) == 1
+    assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("entry", [b'[2,true,"1",null]', b'["flow",{}]', b'{"output":"1","typed":true,"changes":null}'])
+async def test_an_entry_of_another_version_is_a_miss(entry: bytes, caplog: Any) -> None:
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        assert (await Flow(cached(Counting()), cache=Foreign(entry)).run_async("x")).output == ["x"]
+    assert not caplog.records
 
 
 async def test_an_input_that_makes_no_key_is_computed(caplog: Any) -> None:
     agent = Counting()
     flow = Flow(Step("ask", agent, cache=Cache()) >> Step("drop", lambda _: None))
     with caplog.at_level(logging.WARNING, logger="flow"):
-        assert (await flow.run_async(object())).success
-    assert agent.calls == 1
-    assert "makes no key" in caplog.text
+        for _ in range(2):
+            assert (await flow.run_async(object())).success
+    assert agent.calls == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the cache of step 'ask' makes no key and is not used: builtins.object has no canonical form"
+    ]
 
 
 async def test_an_output_that_cannot_be_kept_is_still_the_output(caplog: Any) -> None:

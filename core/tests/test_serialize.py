@@ -17,11 +17,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import Base64Bytes, BaseModel, Field, ImportString, Secret, SecretBytes, SecretStr
 
+from core.tests import value_types as v
 from flow import SerializationError
 from flow._plain import MAX_DEPTH
 from flow._serialize import MAX_STORED_BYTES, Codec, build_adapter, codec_for
-
-from . import value_types as v
 
 MOMENT = dt.datetime(2024, 2, 29, 12, 30, 1, 7, tzinfo=dt.timezone(dt.timedelta(hours=-5, minutes=30)))
 
@@ -127,7 +126,7 @@ def stored(declared: Any, value: Any) -> Any:
         (Annotated[list[int], Field(min_length=3)], [1]),
         (type("Local", (BaseModel,), {"__annotations__": {"a": "int"}}), None),
     ],
-    ids=lambda item: None if not isinstance(item, type) else item.__name__,
+    ids=lambda item: item.__name__ if isinstance(item, type) else type(item).__name__,
 )
 def test_values_come_back_as_they_were(declared: Any, value: Any) -> None:
     if value is None and isinstance(declared, type) and issubclass(declared, BaseModel):
@@ -150,7 +149,7 @@ def test_a_model_comes_back_with_everything_in_it() -> None:
         article=v.Article(title="t", raw=b"\xff"),
         choice=v.LongArticle(title="l", chapters=["1"]),
         loose={"__type__": "os.system", "set": [1]},
-        more={"extra": 1},
+        **{"more": {"extra": 1}},
     )
     found = stored(v.Everything, value)
     assert found == value
@@ -276,7 +275,7 @@ def own_child() -> v.Node:
         (list[str], ["x" * 2**25] * 32, "1024 MiB exceed the limit"),
         (Any, ["é" * 2**20] * 40, "80 MiB exceed the limit"),
     ],
-    ids=lambda item: None if not isinstance(item, type) else item.__name__,
+    ids=lambda item: item.__name__ if isinstance(item, type) else type(item).__name__,
 )
 def test_what_would_not_come_back_is_refused(declared: Any, value: Any, reason: str) -> None:
     with pytest.raises(SerializationError, match=reason) as refused:

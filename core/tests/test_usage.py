@@ -197,7 +197,8 @@ def _side_by_side(left: Step[Any, Any], right: Step[Any, Any], ready: asyncio.Ev
             return fork
 
     kernel = Kernel(Settings(), only=[], plugins=[ForkPlugin()])
-    flow = Flow(Fork(name="fork"), kernel=kernel, usage_limits=UsageLimits(total_cost_usd_limit=1))
+    limits = UsageLimits(total_cost_usd_limit=1)
+    flow = Flow(Fork(name="fork"), kernel=kernel, usage_limits=limits, deadline=30)  # what goes wrong must not wait
     return flow.run(1).output  # type: ignore[no-any-return]
 
 

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotReq
 from uuid import UUID
 
 import attrs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, computed_field, field_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    computed_field,
+    field_serializer,
+)
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
@@ -106,6 +115,7 @@ class Node(BaseModel):
 
 
 class Box(BaseModel, Generic[T]):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
     item: T
 
 
@@ -174,5 +184,5 @@ class Account(BaseModel):
     password: SecretStr
 
 
-Untyped = collections.namedtuple("Untyped", "a b")  # noqa: PYI024  the old way to make one
+Untyped = collections.namedtuple("Untyped", "a b")
 Kind = Literal["a", 1, None]

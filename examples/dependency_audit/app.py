@@ -17,7 +17,7 @@ from flow_loop import refine_until
 from flow_parallel import map_over
 
 from audit.decision import settle_unknown
-from audit.disk import BUSY_DISK, Disk
+from audit.disk import BUSY_DISK, READING, Disk
 from audit.finding import chosen, find_installations, search_path
 from audit.inspection import check_wiring, compare_files, is_consistent, read_core_metadata, read_licence_files
 from audit.licences import licence_from_metadata, licence_from_texts
@@ -46,13 +46,13 @@ from flow import Flow, Pipeline, StepResult, StepRun, step, validator
 # -- one distribution: each step adds what it found out, and the types say what that is --------------------------------
 
 
-@step(policies=[BUSY_DISK], validators=[validator(is_consistent)])
+@step(policies=READING, validators=[validator(is_consistent)])
 def read_metadata(found: Installation, *, context: AuditContext, resources: Disk, run: StepRun) -> Described:
     context.retries += run.attempt - 1
     return Described(installation=found, metadata=read_core_metadata(found, resources.within(context.request, run)))
 
 
-@step(policies=[BUSY_DISK])
+@step(policies=READING)
 def licence_from_text(known: Described, *, context: AuditContext, resources: Disk, run: StepRun) -> Licensed:
     context.fallbacks += 1
     context.retries += run.attempt - 1
@@ -65,7 +65,7 @@ def classify_licence(known: Described) -> Licensed:
     return Licensed(**dict(known), licence=licence_from_metadata(known.metadata))
 
 
-@step(policies=[BUSY_DISK])
+@step(policies=READING)
 def verify_files(known: Licensed, *, context: AuditContext, resources: Disk, run: StepRun) -> Verified:
     integrity, size = compare_files(known.installation, resources.within(context.request, run))
     context.files_verified += integrity.verified

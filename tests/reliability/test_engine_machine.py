@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from flow import AnswerInvalid, Flow, NotPaused, Pipeline, RunResult, StateError, Step
+from tests.reliability.conftest import MEMORY
 from tests.reliability.scale import SOAK, amount
 from tests.reliability.stores import KINDS, completed_paths, kernel, open_store, url_of
-from tests.reliability.witness import Fault, Faulty, Vanished
+from tests.reliability.witness import Fault, Faulty, Gone, Vanished
 
 QUESTIONS = {"1:first": "1:first", "5:second": "5:second"}
 SHRINK = "FLOW_TEST_SHRINK" in os.environ  # takes minutes with a store on disk
@@ -50,7 +51,7 @@ class Engine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=None if SOAK else MEMORY)
         self.store = open_store(url_of(self.kind, Path(self.folder.name)))
         self.loop = asyncio.Runner()
         self.runs: dict[str, Known] = {}
@@ -104,7 +105,7 @@ class Engine(RuleBasedStateMachine):
             else:
                 self.runs[run_id] = Known("unknown")
                 result = self.loop.run(flow.run_async(0, run_id=run_id))
-        except Vanished:
+        except (Vanished, Gone):
             self.runs[run_id].crashes += 1
         finally:
             self.compare(run_id, self.executed[begun:])
@@ -176,7 +177,8 @@ class Engine(RuleBasedStateMachine):
         asked = self.questions(run_id)
         result = self.attempt(run_id, None)
         assert result is not None
-        assert [item.path for item in result.pending] == asked
+        if not self.runs[run_id].crashes:  # otherwise an answer may have been stored just before the crash
+            assert [item.path for item in result.pending] == asked
 
     @precondition(lambda self: self.any_is(*ENDED))
     @rule(data=st.data())
@@ -199,7 +201,7 @@ class Engine(RuleBasedStateMachine):
     def cancel(self, crash_after: int | None, data: Any) -> None:
         run_id = self.some(data, "running", "paused", "interrupted")
         before = self.runs[run_id].status
-        with suppress(Vanished):
+        with suppress(Vanished, Gone):
             assert self.loop.run(self.flow(crash_after).cancel(run_id))
         self.compare(run_id, [])
         assert self.runs[run_id].status in ("cancelled", *([before] if crash_after else []))
@@ -211,7 +213,7 @@ class Engine(RuleBasedStateMachine):
         results: list[RunResult[Any]] | None = None
         try:
             results = self.loop.run(self.flow(crash_after).recover_async())
-        except* Vanished:
+        except* (Vanished, Gone):
             pass
         executed = self.executed[begun:]
         assert {run_id for run_id, _ in executed} <= orphans

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -13,24 +14,26 @@ from tests.reliability.stores import LASTING
 
 LEASE_S = 0.6
 PROMPT_S = 1.0 if SOAK else 5.0
-"""Within what time others are told, and take over. The short form shares its processors with other tests."""
+PATIENCE_S = 5.0
+"""Within what time others are told, and take over; in the short form beside other tests on the same processors."""
 
 
 @pytest.mark.parametrize(("racers", "rounds"), [(2, amount(50, 2)), (8, amount(50, 2))])
 @pytest.mark.parametrize("kind", LASTING)
 def test_one_of_those_who_resume_a_run_executes_it(kind: str, racers: int, rounds: int, tmp_path: Path) -> None:
-    slowest = max(race(kind, tmp_path / str(number), racers) for number in range(rounds))
-    note(
-        "owners", f"{kind}, {racers} resume one run, {rounds} rounds", f"the last loser was told after {slowest:.2f} s"
-    )
-    assert slowest < PROMPT_S
+    told = [race(kind, tmp_path / str(number), racers) for number in range(rounds)]
+    figures = f"the last loser was told after {median(told):.2f} s, at worst {max(told):.2f} s"
+    note("owners", f"{kind}, {racers} resume one run, {rounds} rounds", figures)
+    assert median(told) < PROMPT_S
+    assert max(told) < PATIENCE_S
 
 
 @pytest.mark.parametrize("kind", LASTING)
 def test_the_run_of_a_killed_process_is_taken_over_at_once(kind: str, tmp_path: Path) -> None:
     seconds = [take_over(kind, tmp_path / str(number), 30.0, "kill") for number in range(amount(20, 1))]
     note("owners", f"{kind}, taken over after kill -9", f"{max(seconds):.2f} s, {len(seconds)} times")
-    assert max(seconds) < PROMPT_S
+    assert median(seconds) < PROMPT_S
+    assert max(seconds) < PATIENCE_S
 
 
 @pytest.mark.parametrize("woken", ["stop", "late"])
@@ -44,7 +47,8 @@ def test_a_stopped_process_is_taken_over_when_its_lease_ends_and_writes_nothing_
         f"{kind}, stopped, lease {LEASE_S} s, {woken}",
         f"taken over after {min(seconds):.2f}-{max(seconds):.2f} s",
     )
-    assert max(seconds) <= LEASE_S + PROMPT_S
+    assert median(seconds) <= LEASE_S + PROMPT_S
+    assert max(seconds) <= LEASE_S + PATIENCE_S
     assert min(seconds) >= LEASE_S / 2
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from flow import StateError
+from flow import ConfigurationError, StateError
 from flow.errors import SerializationError
 from tests.reliability.campaigns import job_in
 from tests.reliability.driving import ROOT, Job, environment
@@ -60,7 +60,7 @@ class Garbled(Layered):
 
 
 def test_whatever_stands_in_a_row_nothing_but_an_error_of_flow_comes_of_it(tmp_path: Path, seed: int) -> None:
-    rounds, slowest, refused = amount(10_000, 150, 30), 0.0, 0
+    rounds, slowest, refused = amount(10_000, 100, 30), 0.0, 0
     usual = undisturbed_events(tmp_path)
     wrong: list[str] = []
     for number in range(rounds):
@@ -78,7 +78,8 @@ def test_whatever_stands_in_a_row_nothing_but_an_error_of_flow_comes_of_it(tmp_p
         told = []
         if not events <= usual:
             told.append(f"it led to {events - usual}")
-        if not isinstance(outcome, (StateError, SerializationError, type(None))):
+        nothing_asked = isinstance(outcome, ConfigurationError) and hostile.what.endswith("pending = b''")
+        if not isinstance(outcome, (StateError, SerializationError, type(None))) and not nothing_asked:
             told.append("not an error of the store")
         if outcome is not None and not kept(before, stored(job, store)):
             told.append("the stored run is another")

@@ -63,6 +63,10 @@ class Vanished(BaseException):
     """The process is gone, as far as the store can tell: nothing that is written from now on arrives."""
 
 
+class Gone(StateError):
+    """What else the process would have written after it was gone: branches that ran beside the one that vanished."""
+
+
 class Faulty(Layered):
     """Counts durable writes, and does something at one of them.
 
@@ -103,7 +107,7 @@ class Faulty(Layered):
 
     async def _write(self, name: str, write: Callable[[], Awaitable[Any]]) -> Any:
         if self._gone:
-            raise StateError(f"the process is gone, and so is this: {name}")
+            raise Gone(f"the process is gone, and so is this: {name}")
         self.writes.append(name)
         fault = self._fault
         counted = [done for done in self.writes if not fault or not fault.only or done == fault.only]

@@ -18,6 +18,9 @@ _SAMPLED = 8
 _TEXTS = frozenset({str, bytes, bytearray})
 _COLLECTIONS = frozenset({list, tuple, dict, set, frozenset})
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_INNERMOST = re.compile(rb"\[\]|\{\}")
+_MAX_DIGITS = 4300
+_TOO_MANY_DIGITS = re.compile(rb"[0-9]{%d}" % (_MAX_DIGITS + 1))
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -57,6 +60,17 @@ def check_length(value: Any) -> None:
             check_size(sum(len(item) for item in items if type(item) in _TEXTS))
 
 
+def check_digits(data: bytes) -> None:
+    """Raise `ValueError` for JSON with a number of more digits than Python reads."""
+    if len(data) <= _MAX_DIGITS:
+        return
+    for place in range(_MAX_DIGITS, len(data), _MAX_DIGITS):  # so many digits in a row cover one of these places
+        if data[place] in b"0123456789":
+            near = data[place - _MAX_DIGITS : place + _MAX_DIGITS]
+            if _TOO_MANY_DIGITS.search(near) and _TOO_MANY_DIGITS.search(_STRINGS.sub(b"", data)):
+                raise ValueError(f"a number has more than {_MAX_DIGITS} digits")
+
+
 def check_json(data: bytes) -> None:
     """Raise `ValueError` for JSON with repeated keys, NaN or infinite numbers.
 
@@ -71,7 +85,7 @@ def check_depth(data: bytes) -> None:
         return
     brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = _INNERMOST.sub(b"", brackets)
         if not brackets:
             return
     raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

@@ -2,71 +2,139 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ._usage import NO_USAGE, Usage, UsageLimits
+import attrs
+
+from ._usage import Usage, UsageLimits
 from .errors import UsageLimitExceeded
 
 if TYPE_CHECKING:
-    from ._run import Scope
+    from ._run import Run, Scope
+
+
+@attrs.define(eq=False)
+class Total:
+    """What is promised in one scope that has limits, by so many calls."""
+
+    cost_usd: float = 0.0
+    tokens: int = 0
+    calls: int = 0
+
+
+@attrs.define(eq=False)
+class Promise:
+    """What one call may still spend, and the totals that it is part of."""
+
+    cost_usd: float
+    tokens: int
+    totals: list[Total]
+
+    def take(self, cost_usd: float, tokens: int) -> None:
+        """Take away what was spent, or what is given back, as far as it was promised."""
+        cost_usd, tokens = min(cost_usd, self.cost_usd), min(tokens, self.tokens)
+        self.cost_usd -= cost_usd
+        self.tokens -= tokens
+        for total in self.totals:
+            total.cost_usd -= cost_usd
+            total.tokens -= tokens
 
 
 class Reservations:
-    """The promises of one run. What a step has spent of its promise is not counted twice."""
+    """The promises of one run. What a step has spent of its promise is not counted twice: it listens to the spending.
 
-    __slots__ = ("_open",)
+    Each promise is counted in the scopes around it that have limits, up to a step that has made one itself: what is
+    inside that step is part of its promise. So the cost of a promise does not depend on how many others there are.
+    """
+
+    __slots__ = ("_lock", "_open", "_totals")
 
     def __init__(self) -> None:
-        self._open: dict[Scope, tuple[Usage, Usage]] = {}
+        self._lock = threading.Lock()  # agents that run in worker threads spend too
+        self._open: dict[Scope, Promise] = {}
+        self._totals: dict[Scope, Total] = {}
+
+    @property
+    def open(self) -> Mapping[Scope, Promise]:
+        """The promises of the steps that are running now."""
+        return self._open
 
     def reserve(self, scope: Scope, expected: Usage) -> None:
         """Promise that the step in `scope` spends `expected`; raises `UsageLimitExceeded` when that is too much.
 
         Limits of the step itself and of all that encloses it count, each with what was promised inside it.
         """
-        enclosing: Scope | None = scope
-        while enclosing is not None and enclosing not in self._open:  # from there on that promise covers this one
-            if enclosing.limits is not None:
-                message = _totals(enclosing.limits).breach(enclosing.usage + self._promised(enclosing) + expected)
-                if message is not None:
-                    raise UsageLimitExceeded(message, usage=enclosing.usage, limits=enclosing.limits, path=scope.path)
-            enclosing = enclosing.parent
-        self._open[scope] = (expected, scope.usage)
+        with self._lock:
+            limited: list[Scope] = []
+            enclosing: Scope | None = scope
+            while enclosing is not None and enclosing not in self._open:
+                if enclosing.limits is not None:
+                    self._require_room(enclosing, expected, scope.path)
+                    limited.append(enclosing)
+                enclosing = enclosing.parent
+            promise = Promise(expected.cost_usd, expected.total_tokens, [self._total_of(place) for place in limited])
+            for total in promise.totals:
+                total.cost_usd += promise.cost_usd
+                total.tokens += promise.tokens
+                total.calls += 1
+            self._open[scope] = promise
 
     def release(self, scope: Scope) -> None:
         """Take the promise back: the attempt has ended, and what it spent is counted."""
-        self._open.pop(scope, None)
+        with self._lock:
+            promise = self._open.pop(scope)
+            promise.take(promise.cost_usd, promise.tokens)
+            for total in promise.totals:
+                total.calls -= 1
+            place: Scope | None = scope
+            while place is not None and promise.totals:
+                total_here = self._totals.get(place)
+                if total_here is not None and not total_here.calls:
+                    del self._totals[place]  # with the rest of sums that are not exact
+                place = place.parent
 
-    def _promised(self, enclosing: Scope) -> Usage:
-        total = NO_USAGE
-        for scope, (expected, before) in self._open.items():
-            if self._counts(scope, enclosing):
-                total = total + _rest(expected, scope.usage - before)
-        return total
+    def __call__(self, scope: Scope, usage: Usage) -> None:
+        """Listen to what is spent, in whatever thread that happens."""
+        with self._lock:
+            place: Scope | None = scope
+            while place is not None:
+                promise = self._open.get(place)
+                if promise is not None:
+                    promise.take(usage.cost_usd, usage.total_tokens)
+                place = place.parent
 
-    def _counts(self, scope: Scope, enclosing: Scope) -> bool:
-        """Tell whether a promise was made inside `enclosing` and is not part of a promise of a step around it."""
-        if scope is enclosing:
-            return True
-        parent = scope.parent
-        while parent is not None:
-            if parent is enclosing:
-                return True
-            if parent in self._open:
-                return False
-            parent = parent.parent
-        return False
+    # -- inside, with the lock held
+
+    def _require_room(self, enclosing: Scope, expected: Usage, path: str) -> None:
+        assert enclosing.limits is not None  # noqa: S101  the caller asked already
+        spent, promised = enclosing.usage, self._totals.get(enclosing)
+        whole = spent + expected
+        if promised is not None:
+            whole = whole + Usage(cost_usd=promised.cost_usd, input_tokens=promised.tokens)
+        message = _totals_of(enclosing.limits).breach(whole)
+        if message is not None:
+            raise UsageLimitExceeded(message, usage=spent, limits=enclosing.limits, path=path)
+
+    def _total_of(self, scope: Scope) -> Total:
+        if scope not in self._totals:
+            self._totals[scope] = Total()
+        return self._totals[scope]
 
 
-def _rest(expected: Usage, spent: Usage) -> Usage:
-    return Usage(
-        cost_usd=max(0.0, expected.cost_usd - spent.cost_usd),
-        input_tokens=max(0, expected.input_tokens - spent.total_tokens),
-    )
+def reservations_of(run: Run) -> Reservations:
+    """Return the reservations of `run`, made when they are first asked for."""
+    if run.reservations is None:
+        run.reservations = Reservations()
+        if run.spending is None:
+            run.spending = {}
+        run.spending[Reservations] = run.reservations
+    return run.reservations
 
 
 @lru_cache(maxsize=256)
-def _totals(limits: UsageLimits) -> UsageLimits:
+def _totals_of(limits: UsageLimits) -> UsageLimits:
     """Return the limits that an estimate can breach: it does not say which tokens it means."""
     return UsageLimits(total_cost_usd_limit=limits.total_cost_usd_limit, total_tokens_limit=limits.total_tokens_limit)

@@ -7,6 +7,7 @@ by the type that the step or context field declares.
 from __future__ import annotations
 
 import logging
+import re
 from collections import abc
 from functools import lru_cache
 from typing import Any, TypeVar, get_origin
@@ -23,7 +24,7 @@ from pydantic_core import (
     to_json,
 )
 
-from ._plain import MAX_STORED_BYTES, check_depth, check_json, check_length, check_plain, check_size
+from ._plain import MAX_STORED_BYTES, check_depth, check_digits, check_json, check_length, check_plain, check_size
 from ._value_schema import CONFIG, SchemaBuilder, field_type, pydantic_adapter
 from .errors import SerializationError
 
@@ -44,10 +45,21 @@ logger = logging.getLogger("flow")
 # Pydantic checks these while they are consumed, through a one-shot iterator that would replace the user's list.
 _LAZY = (abc.Iterable, abc.Iterator, abc.Generator, abc.AsyncIterable, abc.AsyncIterator, abc.AsyncGenerator)
 # What resolving annotations and building schemas may raise: both run code of the module that declares the type.
-_UNUSABLE = (PydanticUserError, SchemaError, ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+_UNUSABLE = (
+    PydanticUserError,
+    SchemaError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    TypeError,
+    ValueError,
+)
 _UNWRITABLE = (TypeError, ValueError, PydanticSerializationError, RecursionError, LookupError, AttributeError)
 _UNREADABLE = (ValueError, ValidationError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+_CALLED = re.compile(r"\A.*Error calling function `\w+`: \w+: ", re.DOTALL)
 _MAX_WARNED = 1024
+_SHORT = 4096
 
 INPUT = "input"
 """Stands for the path of a step where the input of the run is meant."""
@@ -114,7 +126,9 @@ class Codec:
                 raise TypeError(f"its declared type cannot be used: {self._unusable}")
             return _dump_plain(value)
         data: bytes = self._write(value, warnings="error")
-        check_size(len(data))
+        if len(data) > _SHORT:
+            check_size(len(data))
+            check_digits(data)
         if self._depth_varies:
             check_depth(data)
         if self._holds_secrets and path not in self._warned:
@@ -124,7 +138,9 @@ class Codec:
     def _warn(self, path: str) -> None:
         if len(self._warned) < _MAX_WARNED:
             self._warned.add(path)
-            logger.warning("%s: a secret is stored as a mask, and a run that is resumed gets the mask", _place(path, None))
+            logger.warning(
+                "%s: a secret is stored as a mask, and a run that is resumed gets the mask", _place(path, None)
+            )
 
     def encode(self, value: Any, *, path: str) -> tuple[bytes, bool]:
         """Write `value`, and say whether with its declared type.
@@ -151,6 +167,8 @@ class Codec:
         try:
             if self._depth_varies:
                 check_depth(data)
+            if len(data) > _SHORT:
+                check_digits(data)
             if self._unusable is not None:
                 raise TypeError(f"its declared type cannot be used: {self._unusable}")
             value = orjson.loads(data) if self._read is None else self._read(data)
@@ -164,7 +182,6 @@ class Codec:
                 hint="The type has changed since, or the stored text was damaged",
                 cause=error,
             ) from error
-
 
     def _check_json(self, data: bytes, value: Any) -> None:
         """Check the text unless it is what `value` is written as, which is told five times as fast."""
@@ -194,9 +211,8 @@ def _not_stored(value: Any, error: BaseException, path: str, field: str | None) 
 
 
 def _reason(error: BaseException) -> str:
-    """Say what is wrong in our words where they are wrapped in Pydantic's."""
-    cause = error.__cause__
-    return str(cause) if isinstance(error, PydanticSerializationError) and cause is not None else str(error)
+    """Say what is wrong without naming the functions of ours that Pydantic has called."""
+    return _CALLED.sub("", str(error))
 
 
 def _first_line(error: BaseException) -> str:

@@ -52,13 +52,18 @@ def is_named_tuple(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, tuple) and "_fields" in vars(cls)
 
 
-def fields_of(cls: Any, variables: Mapping[Any, Any], substitute: Callable[[Any, Mapping[Any, Any]], Any]) -> dict[str, Field]:
+def fields_of(
+    cls: Any, variables: Mapping[Any, Any], substitute: Callable[[Any, Mapping[Any, Any]], Any]
+) -> dict[str, Field]:
     """Return the fields that make the state of an instance, in their order."""
     if issubclass(cls, BaseModel):
         return {name: Field(field_type(info), _model_default(info)) for name, info in cls.__pydantic_fields__.items()}
     hints = {name: substitute(hint, variables) for name, hint in hints_of(cls).items()}
     if dataclasses.is_dataclass(cls):
-        return {field.name: Field(hints.get(field.name, Any), _dataclass_default(field)) for field in dataclasses.fields(cls)}
+        return {
+            field.name: Field(hints.get(field.name, Any), _dataclass_default(field))
+            for field in dataclasses.fields(cls)
+        }
     if attrs.has(cls):
         return {field.name: Field(hints.get(field.name, Any), _attrs_default(field)) for field in attrs.fields(cls)}
     return {name: Field(hints.get(name, Any), None) for name in cls._fields}
@@ -71,7 +76,7 @@ def _model_default(info: Any) -> Default:
 def _dataclass_default(field: Any) -> Default:
     if field.default is not dataclasses.MISSING:
         return lambda: field.default
-    return None if field.default_factory is dataclasses.MISSING else field.default_factory  # type: ignore[no-any-return]
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory
 
 
 def _attrs_default(field: Any) -> Default:
@@ -79,11 +84,13 @@ def _attrs_default(field: Any) -> Default:
     if default is attrs.NOTHING:
         return None
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-        return None if default.takes_self else default.factory  # type: ignore[no-any-return]
+        return None if default.takes_self else default.factory
     return lambda: default
 
 
-def object_shape(cls: Any, fields: Mapping[str, Field], shapes: Mapping[str, Shape], take: Callable[[Any], Any]) -> Shape:
+def object_shape(
+    cls: Any, fields: Mapping[str, Field], shapes: Mapping[str, Shape], take: Callable[[Any], Any]
+) -> Shape:
     """Return the shape of the instances of a class.
 
     :param take: returns the state of an instance by field, and refuses instances of other classes.
@@ -147,8 +154,8 @@ def _other_class(cls: Any, value: Any) -> TypeError:
     given = type(value)
     if isinstance(value, cls):
         return TypeError(
-            f"it is a {given.__qualname__} where {cls.__qualname__} is declared, and would come back without what makes it"
-            f" a {given.__qualname__}; declare {given.__qualname__}, or a union of the classes"
+            f"it is a {given.__qualname__} where {cls.__qualname__} is declared, and would come back as less;"
+            f" declare {given.__qualname__}, or a union of the classes"
         )
     return TypeError(f"it is a {given.__qualname__} and not a {cls.__qualname__}")
 
@@ -179,7 +186,7 @@ def _model_maker(cls: Any, fields: Mapping[str, Field]) -> Callable[[dict[str, A
 
 
 def _object_maker(cls: Any, fields: Mapping[str, Field]) -> Callable[[dict[str, Any]], Any]:
-    runs_more = dataclasses.is_dataclass(cls) and hasattr(cls, "__post_init__")
+    runs_more = hasattr(cls, "__post_init__")  # of a dataclass; attrs classes have another
     arguments = [field.name for field in dataclasses.fields(cls) if field.init] if runs_more else []
 
     def make(stored: dict[str, Any]) -> Any:
@@ -221,7 +228,7 @@ def self_written_shape(cls: type[BaseModel]) -> Shape:
 
 
 def typed_dict_shape(cls: Any, shapes: Mapping[str, Shape], required: frozenset[str]) -> Shape:
-    """Return the shape of a ``TypedDict``; a dictionary with further keys is refused rather than stored without them."""
+    """Return the shape of a ``TypedDict``; one with further keys is refused rather than stored without."""
 
     def take(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -238,4 +245,3 @@ def typed_dict_shape(cls: Any, shapes: Mapping[str, Shape], required: frozenset[
         name: core_schema.typed_dict_field(shape.schema, required=name in required) for name, shape in shapes.items()
     }
     return converted(take, lambda value: value, core_schema.typed_dict_schema(fields), exactly(dict))
-

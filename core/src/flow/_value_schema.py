@@ -10,7 +10,7 @@ import warnings
 from collections import abc
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, ForwardRef, Literal, NewType, TypeVar, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, is_typeddict
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -46,7 +46,7 @@ from ._value_shapes import (
     union_shape,
 )
 
-__all__ = ["SchemaBuilder", "field_type"]
+__all__ = ["CONFIG", "SchemaBuilder", "field_type"]
 
 # What is attached to a type for checking and describing it; how a value is written does not depend on it.
 _CHECKS: tuple[Any, ...] = (
@@ -67,6 +67,7 @@ _QUALIFIERS = tuple(
     for form in (typing.Required, typing.NotRequired, typing.Final, typing.ClassVar, getattr(typing, "ReadOnly", None))
     if form is not None
 )
+_IMPORTED: Any = pydantic.ImportString
 _SEQUENCES = (abc.Sequence, abc.MutableSequence)
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping, collections.OrderedDict, collections.defaultdict)
 _FACTORIES = (list, dict, set, int, str, float)
@@ -146,7 +147,7 @@ class SchemaBuilder:
 
     def _annotated(self, declared: Any, arguments: tuple[Any, ...]) -> Shape:
         base, *attached = arguments
-        if any(isinstance(item, pydantic.ImportString) for item in attached):
+        if any(isinstance(item, _IMPORTED) for item in attached):
             raise TypeError("names of things to import are not read from storage")
         written = [item for item in attached if hasattr(item, "__get_pydantic_core_schema__")]
         if all(isinstance(item, _CHECKS) for item in written):
@@ -249,7 +250,8 @@ class SchemaBuilder:
         built = build(declared)
         self._open.discard(ref)
         fits.append(built)
-        self._definitions.append({**built.schema, "ref": ref})  # type: ignore[typeddict-unknown-key,misc]
+        schema: Any = built.schema
+        self._definitions.append({**schema, "ref": ref})
         return reference
 
     def _object(self, declared: Any) -> Shape:
@@ -263,15 +265,16 @@ class SchemaBuilder:
     def _typed_dict(self, declared: Any) -> Shape:
         cls = get_origin(declared) or declared
         variables = _variables(cls, get_args(declared))
-        shapes = {name: self.shape(substituted(hint, variables)) for name, hint in hints_of(cls).items()}
-        return typed_dict_shape(cls, shapes, cls.__required_keys__)
+        hints = hints_of(cls)
+        shapes = {name: self.shape(substituted(hint, variables)) for name, hint in hints.items()}
+        return typed_dict_shape(cls, shapes, frozenset(name for name in hints if _is_required(cls, name, hints[name])))
 
     def _foreign(self, declared: Any) -> Shape:
         """Return the shape of a type as Pydantic writes it."""
         schema = pydantic_adapter(declared).core_schema
         kind = get_origin(declared) or declared
         fits = (lambda value: isinstance(value, kind)) if isinstance(kind, type) else (lambda _: True)
-        return Shape(schema, fits)  # type: ignore[arg-type]
+        return Shape(schema, fits)
 
 
 def pydantic_adapter(declared: Any) -> TypeAdapter[Any]:
@@ -291,10 +294,11 @@ def substituted(hint: Any, variables: Mapping[Any, Any]) -> Any:
     """Put arguments in the place of type variables."""
     if isinstance(hint, TypeVar):
         return variables.get(hint, hint)
-    if not variables or isinstance(hint, (type, ForwardRef)) and not get_args(hint):
+    if isinstance(hint, type) and not get_args(hint):  # a generic class as such
         return hint
     parameters = getattr(hint, "__parameters__", ())
-    return hint[tuple(variables.get(parameter, parameter) for parameter in parameters)] if parameters else hint
+    generic: Any = hint
+    return generic[tuple(variables.get(item, item) for item in parameters)] if parameters else hint
 
 
 def _variables(cls: Any, arguments: tuple[Any, ...]) -> dict[Any, Any]:
@@ -306,6 +310,14 @@ def _variables(cls: Any, arguments: tuple[Any, ...]) -> dict[Any, Any]:
             inherited = tuple(substituted(argument, known) for argument in get_args(base))
             known = {**_variables(origin, inherited), **known}
     return known
+
+
+def _is_required(cls: Any, name: str, hint: Any) -> bool:
+    """Tell whether a key of a ``TypedDict`` must be there; with postponed annotations the class does not know."""
+    while get_origin(hint) is Annotated or get_origin(hint) is getattr(typing, "ReadOnly", Annotated):
+        hint = get_args(hint)[0]
+    marked = get_origin(hint)
+    return marked is typing.Required or (name in cls.__required_keys__ and marked is not typing.NotRequired)
 
 
 def _is_leaf(declared: Any) -> bool:

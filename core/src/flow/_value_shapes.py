@@ -7,6 +7,7 @@ state of objects and nothing else. What they do not know, Pydantic writes its wa
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import enum
 import types
@@ -86,6 +87,14 @@ def _write_date(value: dt.date) -> str:
     return value.isoformat()
 
 
+def _write_base64(value: bytes | bytearray) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _read_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
 def _text(kind: type, write: Callable[[Any], str], read: Callable[[str], Any]) -> Shape:
     return converted(only(kind, write), read, core_schema.str_schema(), exactly(kind))
 
@@ -112,8 +121,8 @@ LEAVES: dict[Any, Shape] = {
     bool: _scalar(bool, core_schema.bool_schema()),
     None: NONE,
     types.NoneType: NONE,
-    bytes: Shape(core_schema.bytes_schema(), exactly(bytes)),
-    bytearray: converted(only(bytearray, bytes), bytearray, core_schema.bytes_schema(), exactly(bytearray)),
+    bytes: _text(bytes, _write_base64, _read_base64),
+    bytearray: _text(bytearray, _write_base64, lambda text: bytearray(_read_base64(text))),
     complex: converted(
         only(complex, lambda value: (value.real, value.imag)), lambda pair: complex(*pair), _COMPLEX, exactly(complex)
     ),
@@ -133,9 +142,7 @@ LEAVES: dict[Any, Shape] = {
 
 def path_shape(kind: type[PurePath]) -> Shape:
     """Return the shape of a path; ``Path`` stands for the class of the system it is read on."""
-    return converted(
-        only(kind, str), kind, core_schema.str_schema(), lambda value: isinstance(value, kind)
-    )
+    return converted(only(kind, str), kind, core_schema.str_schema(), lambda value: isinstance(value, kind))
 
 
 def secret_shape(kind: Any) -> Shape:

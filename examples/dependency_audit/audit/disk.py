@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+from flow_resilience import Bulkhead, CircuitBreaker
 
 from audit.models import AuditRequest
-from flow import RecoveryAction, RecoveryStrategy, Run, StepRun, UsageLimitExceeded, UsageLimits
+from flow import ErrorCategory, RecoveryAction, RecoveryStrategy, Run, StepRun, UsageLimitExceeded, UsageLimits
 
 # Network drives and busy machines fail now and then. What still fails at the third attempt is left to the fallback.
 BUSY_DISK = RecoveryStrategy(
@@ -21,6 +22,24 @@ BUSY_DISK = RecoveryStrategy(
     retry_delay_seconds=0.05,
     fallback_actions=[RecoveryAction.FALLBACK],
 )
+
+# One distribution that cannot be read says little about the disk. Eight of them, each tried three times, say enough:
+# on a mount whose server is gone every read takes as long as the system waits for it, so no more are made. That a file
+# may not be read (`PermissionError` has a category of its own) or holds nonsense does not count.
+FAILING_DISK = CircuitBreaker(
+    "disk",
+    failures=24,
+    window=300,
+    open_for=300,
+    counts={ErrorCategory.EXTERNAL_SERVICE, ErrorCategory.TIMEOUT},
+)
+
+# However many audits go on in this process: a slow disk gets no faster by more readers, and each one that hangs on a
+# dead mount keeps a thread, which the steps that read nothing may need.
+FEW_READERS = Bulkhead(4, name="disk")
+
+READING = (BUSY_DISK, FAILING_DISK, FEW_READERS)
+"""What steps carry that read one distribution."""
 
 
 class Disk:

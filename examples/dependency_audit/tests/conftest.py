@@ -20,3 +20,11 @@ def site(tmp_path: Path) -> Site:
     from examples.dependency_audit.tests.made_up_site import Site
 
     return Site(tmp_path / "site-packages")
+
+
+@pytest.fixture(autouse=True)
+def circuit_of_the_disk_is_closed() -> None:
+    """All audits of a process share the circuit, and so would these."""
+    from audit.disk import FAILING_DISK
+
+    FAILING_DISK.reset()

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from audit.disk import Disk
+from audit.disk import FAILING_DISK, Disk
 from audit.models import AuditRequest, Family, Licence, Outcome, Partial, Report, Risk
 from examples.dependency_audit import app
 from examples.dependency_audit.tests.made_up_site import Site, flow_with_concurrency
@@ -76,14 +77,16 @@ class FailingDisk(Disk):
 
 
 class DiskThatLoses(Disk):
-    """A disk that cannot read the metadata of a distribution."""
+    """A disk that cannot read the metadata of some distributions."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
+        self.failed: list[Path] = []
 
     def load(self, path: Path) -> bytes:
         if path.parent.name.startswith(self.name):
+            self.failed.append(path)
             raise OSError("Input/output error")
         return super().load(path)
 
@@ -105,6 +108,68 @@ def test_distribution_that_cannot_be_read_is_of_high_risk_and_others_are_audited
     assert (broken.risk, fine.risk) == (Risk.HIGH, Risk.LOW)
     assert "could not be audited" in broken.reasons[0].text
     assert "Input/output error" in broken.reasons[0].text
+
+
+def test_disk_that_fails_again_and_again_is_read_no_more(site: Site) -> None:
+    site.add("fine")
+    for number in range(40):
+        site.add(f"some{number:02}")
+    disk = DiskThatLoses("some")
+    fine, *others = site.report(disk).distributions
+    assert fine.risk is Risk.LOW
+    assert len(others) == 40
+    assert {found.risk for found in others} == {Risk.HIGH}
+    # Four read at a time, so three more reads may have begun when the circuit opens; three make up a distribution.
+    assert FAILING_DISK.failures <= len(disk.failed) <= FAILING_DISK.failures + 3
+    assert (
+        sum("circuit breaker 'disk' is open" in found.reasons[0].text for found in others) >= 40 - len(disk.failed) // 3
+    )
+
+
+@pytest.mark.parametrize("how", ["nonsense", "forbidden"])
+def test_what_is_no_fault_of_the_disk_stops_no_audit(site: Site, how: str) -> None:
+    class Closed(Disk):
+        def load(self, path: Path) -> bytes:
+            if how == "forbidden" and path.parent.name.startswith("some"):
+                raise PermissionError(13, "Permission denied")
+            return super().load(path)
+
+    for number in range(30):
+        site.add(f"some{number:02}", metadata="nonsense")
+    site.add("z_fine")
+    *others, fine = site.report(Closed()).distributions
+    assert fine.risk is Risk.LOW
+    assert not any("circuit" in found.reasons[0].text for found in others)
+    assert FAILING_DISK.state.failures == 0
+
+
+class SlowDisk(Disk):
+    """A disk whose first reads take until four are made at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = threading.Condition()
+        self.readers = self.most = 0
+
+    def load(self, path: Path) -> bytes:
+        with self.turn:
+            self.readers += 1
+            self.most = max(self.most, self.readers)
+            self.turn.notify_all()
+            assert self.turn.wait_for(lambda: self.most >= 4, timeout=10)
+        try:
+            return super().load(path)
+        finally:
+            with self.turn:
+                self.readers -= 1
+
+
+def test_slow_disk_is_read_by_four_at_a_time(site: Site) -> None:
+    for number in range(16):
+        site.add(f"some{number:02}")
+    disk = SlowDisk()
+    assert site.run(disk).success
+    assert disk.most == 4
 
 
 def test_spent_budget_ends_the_run_and_keeps_what_was_found(site: Site) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._policies import Estimate
 from .._protocols import Execute, Layer, Wrapper
-from .._reservations import Reservations
+from .._reservations import reservations_of
 from .._usage import Usage
 from ..hookspecs import hookimpl
 
@@ -26,14 +26,12 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
 
     def wrap(execute: Execute) -> Execute:
         async def reserved(data: Any, scope: Scope) -> StepResult:
-            run = scope.run
-            if run.reservations is None:
-                run.reservations = Reservations()
-            run.reservations.reserve(scope, expected)
+            reservations = reservations_of(scope.run)
+            reservations.reserve(scope, expected)
             try:
                 return await execute(data, scope)
             finally:
-                run.reservations.release(scope)
+                reservations.release(scope)
 
         return reserved
 
