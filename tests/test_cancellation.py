@@ -190,7 +190,9 @@ def test_a_cancel_at_a_random_moment_leaves_nothing_behind(seed: int) -> None:
         ended = handle.done()
         cancelled = await flow.cancel(handle.run_id)
         assert await flow.cancel(handle.run_id) is False, "cancelling twice is cancelling once"
+        moment = asyncio.get_running_loop().time()
         result = await handle
+        assert asyncio.get_running_loop().time() == moment, "nothing is waited for"
         store = flow._bind().services.state
         assert store is not None
         record = await store.load_run(handle.run_id)

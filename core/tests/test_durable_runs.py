@@ -960,3 +960,31 @@ async def test_a_resumed_run_streams() -> None:
     assert [str(chunk) for chunk in chunks] == ["so", "it", "goes"]
     assert isinstance(result, RunResult)
     assert result.output == "X"
+
+
+class Credentials(BaseModel):
+    user: str
+    key: SecretStr
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_step_that_returned_a_secret_is_executed_again(nested: bool) -> None:
+    """It is not stored, and a mask in its place would be a wrong password for the steps that follow."""
+    store, seen, fetched = MemoryState(), [], []
+
+    async def fetch(user: str) -> Credentials:
+        fetched.append(user)
+        return Credentials(user=user, key=SecretStr(f"canary-{len(fetched)}"))
+
+    async def use(credentials: Credentials) -> str:
+        seen.append(credentials.key.get_secret_value())
+        if len(seen) == 1:
+            raise ValueError("not yet")
+        return "done"
+
+    getting = Step("fetch", fetch) if not nested else Pipeline([Step("fetch", fetch)]).as_step("getting")
+    flow = Flow(getting >> Step("use", use), state=store)
+    await flow.run_async("ada", run_id="r")
+    assert (await flow.resume_async("r")).output == "done"
+    assert seen == ["canary-1", "canary-2"]
+    assert "canary" not in repr([*await store.load_steps("r"), await store.load_run("r")])

@@ -149,7 +149,7 @@ def test_a_model_comes_back_with_everything_in_it() -> None:
         article=v.Article(title="t", raw=b"\xff"),
         choice=v.LongArticle(title="l", chapters=["1"]),
         loose={"__type__": "os.system", "set": [1]},
-        **{"more": {"extra": 1}},
+        more={"extra": 1},  # pyright: ignore[reportCallIssue]
     )
     found = stored(v.Everything, value)
     assert found == value
@@ -349,7 +349,7 @@ def test_secrets_are_stored_as_masks(declared: Any, value: Any, caplog: pytest.L
     assert b"**********" in data
     assert str(codec.loads(data)) == str(value)
     assert [record.getMessage() for record in caplog.records] == [
-        "step '1:login': a secret is stored as a mask, and a run that is resumed gets the mask"
+        "step '1:login': a secret is never stored; what is stored has a mask in its place"
     ]
 
 

@@ -120,7 +120,7 @@ TYPES = st.recursive(st.sampled_from(HASHABLE + OTHERS), _nested, max_leaves=4)
 @settings(
     max_examples=2000 if SOAK else 150,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    suppress_health_check=[HealthCheck.too_slow],
 )
 def test_values_of_any_type_come_back(data: st.DataObject) -> None:
     declared, values = data.draw(TYPES)

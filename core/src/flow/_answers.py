@@ -81,6 +81,8 @@ def match_answers(record: RunRecord, answer: Any, answers: Mapping[str, Any] | N
     if record.status != RunStatus.PAUSED:
         raise NotPaused(f"run {record.run_id!r} is {record.status} and waits for no answer")
     waiting = list(questions_of(record))
+    if not waiting:
+        raise StateCorrupt(f"run {record.run_id!r} is paused and asks nothing", hint="The store is damaged")
     if not answers:
         if len(waiting) != 1:
             raise ConfigurationError(

@@ -184,10 +184,10 @@ class DurableRuns:
     async def orphans(self) -> list[str]:
         """Return the ids of runs of this pipeline that may have something to do and nobody to do it, oldest first."""
         found: list[str] = []
-        for filters in ({"status": RUNNING}, {"status": "interrupted"}, {"status": "paused", "due": time.time()}):
+        for status, due in ((RUNNING, None), ("interrupted", None), ("paused", time.time())):
             offset = 0
             while page := await self.store.list_runs(
-                pipeline=self.pipeline.name, limit=_PAGE, offset=offset, **filters
+                status=status, due=due, pipeline=self.pipeline.name, limit=_PAGE, offset=offset
             ):
                 found += [record.run_id for record in page]
                 offset += len(page)

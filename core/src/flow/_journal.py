@@ -249,15 +249,17 @@ def make_record(
 ) -> StepRecord:
     """Describe a finished step for the journal; raises `SerializationError` when its output cannot be stored."""
     changed = scope.changes() if result.success else {}
-    output, typed = None, True
+    output, typed, status = None, True, COMPLETED if result.success else FAILED
     if result.success and not handed_on:
         output, typed = codec.encode(result.output, path=scope.path)
+        if typed and codec.masks(result.output, output):
+            output, status = None, INTERRUPTED  # a secret is not stored: who resumes the run asks for it again
     return StepRecord(
         path=scope.path,
         parent=_enclosing_step(scope),
         name=result.name,
         kind=result.kind,
-        status=COMPLETED if result.success else FAILED,
+        status=status,
         output=output,
         typed=typed,
         changes=dump_changes(scope.enclosing_context, changed, path=scope.path) if changed else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -109,14 +108,19 @@ class Reservations:
     # -- inside, with the lock held
 
     def _require_room(self, enclosing: Scope, expected: Usage, path: str) -> None:
-        assert enclosing.limits is not None  # noqa: S101  the caller asked already
-        spent, promised = enclosing.usage, self._totals.get(enclosing)
-        whole = spent + expected
+        limits, spent, promised = enclosing.limits, enclosing.usage, self._totals.get(enclosing)
+        assert limits is not None  # noqa: S101  the caller asked already
+        cost_usd, tokens = spent.cost_usd + expected.cost_usd, spent.total_tokens + expected.total_tokens
         if promised is not None:
-            whole = whole + Usage(cost_usd=promised.cost_usd, input_tokens=promised.tokens)
-        message = _totals_of(enclosing.limits).breach(whole)
+            cost_usd, tokens = cost_usd + promised.cost_usd, tokens + promised.tokens
+        most_usd, most_tokens = limits.total_cost_usd_limit, limits.total_tokens_limit
+        if (most_usd is None or cost_usd <= most_usd) and (most_tokens is None or tokens <= most_tokens):
+            return
+        # An estimate does not say which tokens it means, so it can breach these two limits only.
+        both = UsageLimits(total_cost_usd_limit=most_usd, total_tokens_limit=most_tokens)
+        message = both.breach(Usage(cost_usd=cost_usd, input_tokens=tokens))
         if message is not None:
-            raise UsageLimitExceeded(message, usage=spent, limits=enclosing.limits, path=path)
+            raise UsageLimitExceeded(message, usage=spent, limits=limits, path=path)
 
     def _total_of(self, scope: Scope) -> Total:
         if scope not in self._totals:
@@ -132,9 +136,3 @@ def reservations_of(run: Run) -> Reservations:
             run.spending = {}
         run.spending[Reservations] = run.reservations
     return run.reservations
-
-
-@lru_cache(maxsize=256)
-def _totals_of(limits: UsageLimits) -> UsageLimits:
-    """Return the limits that an estimate can breach: it does not say which tokens it means."""
-    return UsageLimits(total_cost_usd_limit=limits.total_cost_usd_limit, total_tokens_limit=limits.total_tokens_limit)

@@ -80,6 +80,14 @@ def build_adapter(declared: Any) -> TypeAdapter[Any] | None:
         return None
 
 
+def equal(left: Any, right: Any) -> bool:
+    """Compare two values; those that cannot be compared differ."""
+    try:
+        return bool(left == right)
+    except (TypeError, ValueError):
+        return False
+
+
 class Codec:
     """Writes and reads values of one declared type.
 
@@ -138,9 +146,11 @@ class Codec:
     def _warn(self, path: str) -> None:
         if len(self._warned) < _MAX_WARNED:
             self._warned.add(path)
-            logger.warning(
-                "%s: a secret is stored as a mask, and a run that is resumed gets the mask", _place(path, None)
-            )
+            logger.warning("%s: a secret is never stored; what is stored has a mask in its place", _place(path, None))
+
+    def masks(self, value: Any, data: bytes) -> bool:
+        """Tell whether `data`, which was written for `value`, has a mask in the place of a secret."""
+        return self._holds_secrets and not equal(self.loads(data), value)
 
     def encode(self, value: Any, *, path: str) -> tuple[bytes, bool]:
         """Write `value`, and say whether with its declared type.

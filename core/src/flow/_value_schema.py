@@ -250,8 +250,8 @@ class SchemaBuilder:
         built = build(declared)
         self._open.discard(ref)
         fits.append(built)
-        schema: Any = built.schema
-        self._definitions.append({**schema, "ref": ref})
+        definition: Any = {**built.schema, "ref": ref}
+        self._definitions.append(definition)
         return reference
 
     def _object(self, declared: Any) -> Shape:

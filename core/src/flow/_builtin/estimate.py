@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .._run import Scope
 
 
-@hookimpl
+@hookimpl(tryfirst=True)  # innermost of its layer: a call that only waits for its turn has promised nothing
 def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
     """Reserve the estimate of a step, so that steps that run beside each other cannot overspend together."""
     estimate = binder.policy(step, Estimate)

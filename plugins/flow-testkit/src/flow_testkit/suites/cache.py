@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flow import Cache, CacheBackend, Step
+from flow import Cache, CacheBackend, PipelineContext, Step
 from flow_testkit.suites._probes import Probe, broken
 from flow_testkit.suites._suite import Suite, awaited
 
@@ -122,6 +122,16 @@ class CacheBackendSuite(Suite):
             assert await cache.get(b"key") == b"second"
 
     @pytest.mark.asyncio
+    async def test_expired_value_makes_room_for_another(self) -> None:
+        """Failing means: a key cannot be used again after its value has expired."""
+        async with self.opened() as cache:
+            await cache.set(b"key", b"first", ttl=LIFETIME_S)
+            await self.let_values_expire(2 * LIFETIME_S)
+            assert await cache.get(b"key") is None
+            await cache.set(b"key", b"second", ttl=3600.0)
+            assert await cache.get(b"key") == b"second"
+
+    @pytest.mark.asyncio
     async def test_use_at_the_same_time(self) -> None:
         """Failing means: writes that meet damage each other."""
         keys = [str(number).encode() for number in range(50)]
@@ -155,6 +165,31 @@ class CacheBackendSuite(Suite):
         assert [result.output for result in results] == ["a", "b", "a", "b"]
         assert [result.step_history[0].cached for result in results] == [False, False, True, True]
         assert probe.calls == 2
+
+    @pytest.mark.asyncio
+    async def test_equal_steps_at_the_same_time_compute_once(self) -> None:
+        """Failing means: runs that meet compute the same several times, although the kernel lets one go first."""
+        probe = Probe()
+        async with self.opened() as cache:
+            flow = self.flow(Step("costly", probe, cache=Cache()), cache=cache)
+            results = await flow.run_many(["a"] * 10, concurrency=10)
+        assert [result.output for result in results] == ["a"] * 10
+        assert [result.step_history[0].cached for result in results].count(True) == 9
+        assert probe.calls == 1
+
+    @pytest.mark.asyncio
+    async def test_hit_changes_the_context_again(self) -> None:
+        """Failing means: what the step wrote to the context is lost in the cache."""
+
+        async def note(data: str, *, context: PipelineContext) -> str:
+            context.scratchpad[data] = "noted"
+            return data
+
+        async with self.opened() as cache:
+            flow = self.flow(Step("note", note, cache=Cache()), cache=cache)
+            results = [await flow.run_async("a") for _ in range(2)]
+        assert [result.step_history[0].cached for result in results] == [False, True]
+        assert [result.final_pipeline_context.scratchpad for result in results] == [{"a": "noted"}] * 2
 
     @pytest.mark.asyncio
     async def test_failed_step_is_not_kept(self) -> None:
