@@ -335,13 +335,7 @@ def test_runs_with_fifty_branches_never_overspend(scarce: str) -> None:
         assert sum(result.success for result in results) > 0
 
 
-@pytest.mark.parametrize(
-    "scarce",
-    [
-        "budget",
-        pytest.param("limit of the run", marks=pytest.mark.xfail(reason="Estimate is reserved outside of the waiting")),
-    ],
-)
+@pytest.mark.parametrize("scarce", ["budget", "limit of the run"])
 def test_a_call_that_waits_for_its_turn_has_reserved_nothing(scarce: str) -> None:
     async def work(data: Any, *, run: StepRun) -> Any:
         await asyncio.sleep(1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from flow import (
     Cache,
@@ -314,6 +314,42 @@ async def test_an_output_that_cannot_be_kept_is_still_the_output(caplog: Any) ->
     with caplog.at_level(logging.WARNING, logger="flow"):
         assert (await Flow(cached(opaque)).run_async("x")).output is object
     assert "cannot be written" in caplog.text
+
+
+class Locked(PipelineContext):
+    token: SecretStr = SecretStr("")
+
+
+async def sign_in(user: str) -> SecretStr:
+    return SecretStr(f"of {user}")
+
+
+async def remember(user: str, *, context: Locked) -> str:
+    context.token = SecretStr(f"of {user}")
+    return user
+
+
+@pytest.mark.parametrize("agent", [sign_in, remember])
+async def test_what_gives_a_secret_is_not_kept(agent: Any, caplog: Any) -> None:
+    store = MemoryCache()
+    flow = Flow(cached(agent), cache=store, context_model=Locked)
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        for _ in range(2):
+            result = await flow.run_async("ada")
+            assert not result.step_history[0].cached
+            secret = result.output if agent is sign_in else result.final_pipeline_context.token
+            assert secret.get_secret_value() == "of ada"
+    assert not store._entries
+    assert "keeps no secrets" in caplog.text
+    assert "of ada" not in caplog.text
+
+
+async def test_an_input_that_holds_a_secret_is_not_hashed(caplog: Any) -> None:
+    store = MemoryCache()
+    with caplog.at_level(logging.WARNING, logger="flow"):
+        assert (await Flow(cached(Counting()), cache=store).run_async({"password": SecretStr("x")})).success
+    assert not store._entries
+    assert "pydantic.types.SecretStr has no canonical form" in caplog.text
 
 
 def test_something_that_is_no_cache_policy_is_refused() -> None:

@@ -109,7 +109,7 @@ def test_a_second_signal_ends_the_program_at_once(kind: str, tmp_path: Path) -> 
         program.process.send_signal(signal.SIGINT)
         code, said = program.ended()
         slowest = max(slowest, time.monotonic() - began)
-        assert code == 130 or (code == 0 and asyncio.run(status_of(job)) == "paused"), said  # it was at its question
+        assert code == 130 or (code == 0 and asyncio.run(status_of(job)) == "paused"), (code, said)
         asyncio.run(drive(job))
         check(job, tokens=False)
     note("signals", f"{kind}, {rounds} double SIGINT", f"the slowest ended after {slowest:.2f} s")

@@ -58,6 +58,12 @@ def dump_changes(base: BaseModel, changed: Mapping[str, Any], *, path: str) -> b
     return b"{" + b",".join(b'"%s":{%s}' % (kind.encode(), b",".join(items)) for kind, items in groups.items()) + b"}"
 
 
+def may_hide_secrets(base: BaseModel, changed: Mapping[str, Any]) -> bool:
+    """Tell whether some of the changed fields may hold secrets, of which `dump_changes` writes masks."""
+    fields = _fields_of(type(base))
+    return any(name in fields and fields[name].codec.holds_secrets for name in changed)
+
+
 def load_changes(base: BaseModel, data: bytes, *, path: str) -> dict[str, Any]:
     """Return the new values of the fields that `dump_changes` wrote, on top of what `base` holds now.
 

@@ -67,7 +67,7 @@ class _Manager(pluggy.PluginManager):
             return None
         options = super().parse_hookimpl_opts(plugin, name)
         if options is not None and any(plugin is default for default in self.defaults):
-            return {**options, "trylast": True}
+            return {**options, "trylast": not options["tryfirst"]}
         return options
 
 

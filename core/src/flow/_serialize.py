@@ -148,6 +148,11 @@ class Codec:
             self._warned.add(path)
             logger.warning("%s: a secret is never stored; what is stored has a mask in its place", _place(path, None))
 
+    @property
+    def holds_secrets(self) -> bool:
+        """True when values of the type may hold secrets, which are not written."""
+        return self._holds_secrets
+
     def masks(self, value: Any, data: bytes) -> bool:
         """Tell whether `data`, which was written for `value`, has a mask in the place of a secret."""
         return self._holds_secrets and not equal(self.loads(data), value)

@@ -13,7 +13,7 @@ import orjson
 from .._agents import call_user
 from .._canonical import canonical
 from .._context import commit
-from .._context_changes import dump_changes, load_changes
+from .._context_changes import dump_changes, load_changes, may_hide_secrets
 from .._policies import Cache
 from .._protocols import CacheBackend, Execute, Layer, Wrapper
 from .._results import StepResult
@@ -174,6 +174,11 @@ class _CachedStep:
             changed = scope.changes()
             changes = dump_changes(scope.enclosing_context, changed, path=scope.path) if changed else None
             output, typed = self._codec.encode(result.output, path=scope.path)
+            if (typed and self._codec.masks(result.output, output)) or (
+                changes and may_hide_secrets(scope.context, changed)
+            ):
+                self._warn("keeps no secrets", ValueError("a hit would give a mask"))
+                return NoResult.NOT_SHARED
             return _Entry(output, typed, changes).dump()
         except Exception as error:  # noqa: BLE001  a result that cannot be kept is still a result
             self._warn("cannot be written", error)

@@ -60,8 +60,8 @@ class Window:
         """Return what will still count, by the seconds until it does, if nothing more is spent."""
         if self._per is None:
             return []
-        parts = list(self._slices)
-        return [
-            (max(0.0, part.latest + self._per - now), sum((rest.usage for rest in parts[index + 1 :]), _NOTHING))
-            for index, part in enumerate(parts)
-        ]
+        found, rest = [], _NOTHING
+        for part in reversed(self._slices):
+            found.append((max(0.0, part.latest + self._per - now), rest))
+            rest = rest + part.usage
+        return found[::-1]
