@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from core.tests.command_line import app, cli, kept  # noqa: F401  fixtures
 from core.tests.fake_site import site  # noqa: F401  a fixture
 from flow import Event, EventKind, Flow, Kernel, RunResult, Settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As the background jobs of a shell have it; programs that tests start and interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -355,3 +355,28 @@ async def test_an_input_that_holds_a_secret_is_not_hashed(caplog: Any) -> None:
 def test_something_that_is_no_cache_policy_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="cache must be a Cache, got bool"):
         Flow(Step("a", str.upper, cache=True)).run("x")
+
+
+async def test_a_cache_that_cannot_be_opened_is_no_cache(caplog: Any) -> None:
+    class Broken:
+        @hookimpl
+        def flow_open_cache(self, url: str, settings: Any) -> Any:
+            raise OSError("the disk is gone") if url.startswith("memory://") else None
+
+    calls: list[int] = []
+
+    async def work(value: int) -> int:
+        calls.append(value)
+        return value
+
+    kernel = Kernel(Settings(), only=[], plugins=[Broken()])
+    flow = Flow(Step("work", work, cache=Cache()), kernel=kernel, cache="memory://")
+    assert [(await flow.run_async(1)).output for _ in range(2)] == [1, 1]
+    assert calls == [1, 1]
+    assert caplog.text.count("the cache cannot be opened and is not used: the disk is gone") == 1
+
+
+@pytest.mark.parametrize("ttl", [0, -1])
+def test_a_result_is_kept_for_some_time_or_for_ever(ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        Cache(ttl=ttl)

@@ -144,6 +144,7 @@ class Counted:
 
 @dataclasses.dataclass
 class Pair(Generic[T]):
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # attrs classes, where it is in a model
     first: T
     second: list[T]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from ._protocols import AroundRun, CacheBackend, Execute, FiltersEvents, StateBa
 from ._results import RunResult
 from ._run import Run
 from .errors import ConfigurationError
+
+logger = logging.getLogger("flow")
 
 
 class _NoState:
@@ -83,7 +86,7 @@ def bind_flow(
         store = open_with(kernel.open_state, state if state is not None else settings.state)
     services = Services(
         state=store,
-        cache=open_with(kernel.open_cache, cache or settings.cache or "memory://"),
+        cache=_open_cache(lambda url: open_with(kernel.open_cache, url), cache or settings.cache or "memory://"),
         tracers=tuple(open_with(kernel.open_tracer, _tracer_name(kernel, t)) for t in (*tracers, *settings.tracers)),
         policies=tuple(policies),
     )
@@ -102,6 +105,17 @@ def bind_flow(
         ],
         filters=[policy.filter_event for policy in policies if isinstance(policy, FiltersEvents)],
     )
+
+
+def _open_cache(open_url: Callable[[Any], Any], cache: str | CacheBackend) -> CacheBackend | None:
+    """Open the cache; one that cannot be opened is no cache, which costs time and not the run."""
+    try:
+        return open_url(cache)  # type: ignore[no-any-return]
+    except ConfigurationError:  # wrong use is told at once
+        raise
+    except Exception as error:  # noqa: BLE001  whatever a backend raises
+        logger.warning("the cache cannot be opened and is not used: %s", error)
+        return None
 
 
 def _tracer_name(kernel: Kernel, tracer: str | Tracer) -> str | Tracer:

@@ -240,7 +240,7 @@ class Cache:
     :param key: ``key(data, context)`` returns what identifies the computation; the input itself when ``None``.
     """
 
-    ttl: float | None = None
+    ttl: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
     key: Callable[..., Any] | None = None
 
 
