@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -81,9 +80,9 @@ class Journal:
         return f"{self.run_id}.jsonl"
 
     @property
-    def path(self) -> Path:
-        """The file, for messages."""
-        return self.place.root / RUNS / self.name
+    def path(self) -> str:
+        """The file, for messages; a text, because pathlib keeps every name that it has seen."""
+        return f"{self.place.root}/{RUNS}/{self.name}"
 
     @property
     def is_ours(self) -> bool:
