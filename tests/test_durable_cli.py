@@ -337,7 +337,9 @@ def test_questions_side_by_side_are_answered_one_by_one(place: Place) -> None:
 
 
 @pytest.fixture
-def call(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+def call(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Done]]:
     """Run ``flow`` in this process, which is faster: for what is refused before anything else happens."""
     monkeypatch.setenv("FLOW_STATE", place.url)
 
@@ -351,7 +353,8 @@ def call(place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         printed = capsys.readouterr()
         return Done(code or 0, printed.out, printed.err)
 
-    return run
+    yield run
+    default_kernel.cache_clear()  # it knows the store
 
 
 def test_hostile_ids_touch_no_file(place: Place, call: Any) -> None:

@@ -225,3 +225,15 @@ async def test_full_disk_does_not_hide_a_run(store: Path, fresh: Any, make_run: 
         assert [run.status for run in await state.list_runs()] == ["completed"]
         async with fresh() as other:
             assert [run.status for run in await other.list_runs()] == ["completed"]
+
+
+async def test_empty_directories_that_a_copy_left_out_are_made_again(
+    store: Path, state: FileState, fresh: Any, make_run: MakeRun
+) -> None:
+    await state.create_run(make_run("r"))
+    await state.aclose()
+    for name in ("leases", "pipelines"):
+        (store / name).rmdir()
+    async with fresh() as copied:
+        assert await copied.load_run("r") is not None
+        assert [run.run_id for run in await copied.list_runs()] == ["r"]

@@ -73,13 +73,22 @@ class Place:
     def _open(self) -> Folders:
         opened = [self.disk.open_root(self.root)]
         try:
-            for name in (RUNS, LEASES, PIPELINES):
-                opened.append(self.disk.open_folder(name, opened[0]))
+            opened.append(self.disk.open_folder(RUNS, opened[0]))
+            for name in (LEASES, PIPELINES):
+                opened.append(self._open_or_make(name, opened[0]))
         except BaseException:
             for fd in opened:
                 self.disk.close(fd)
             raise
         return Folders(*opened)
+
+    def _open_or_make(self, name: str, root: int) -> int:
+        """Open a directory that may be missing where there are runs: copies and version control leave out empty ones."""
+        try:
+            return self.disk.open_folder(name, root)
+        except FileNotFoundError:
+            self.disk.make_folder(name, root)
+            return self.disk.open_folder(name, root)
 
     def forked(self) -> None:
         """Go on in a child process, where no other thread can hold the lock any more."""
