@@ -83,7 +83,7 @@ class Place:
         return Folders(*opened)
 
     def _open_or_make(self, name: str, root: int) -> int:
-        """Open a directory that may be missing where there are runs: copies and version control leave out empty ones."""
+        """Open a directory that may be missing although there are runs: copies often leave out empty ones."""
         try:
             return self.disk.open_folder(name, root)
         except FileNotFoundError:
