@@ -24,7 +24,8 @@ class DiskWithLedger(Disk):
         ledger = Path(os.environ["LEDGER"])
         with ledger.open("a", encoding="utf-8") as file:
             file.write(f"{path}\n")
-        if len(ledger.read_text(encoding="utf-8").splitlines()) == int(os.environ["DIE_AT"]):
+        # Several threads write: none of them need see exactly this many lines.
+        if 0 < int(os.environ["DIE_AT"]) <= len(ledger.read_text(encoding="utf-8").splitlines()):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().load(path)
 

@@ -138,6 +138,18 @@ def _renderer(step: HumanInTheLoop[Any, Any]) -> Render:
     return render
 
 
+# What Pydantic raises for what is no type, in one release or another.
+_NO_TYPES = (
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    SchemaError,
+    AttributeError,
+    LookupError,
+    NameError,
+    TypeError,
+)
+
+
 def _adapter(step: HumanInTheLoop[Any, Any]) -> TypeAdapter[Any] | None:
     if step.input_schema is None:
         return None
@@ -146,7 +158,7 @@ def _adapter(step: HumanInTheLoop[Any, Any]) -> TypeAdapter[Any] | None:
             return TypeAdapter(step.input_schema, config=_BYTES_AS_BASE64)
         except PydanticUserError:  # models and dataclasses bring their own configuration and refuse ours
             return TypeAdapter(step.input_schema)
-    except (PydanticSchemaGenerationError, PydanticUserError, SchemaError, NameError, TypeError) as error:
+    except _NO_TYPES as error:
         raise _no_schema(step, error) from error
 
 
@@ -155,7 +167,7 @@ def _json_schema(step: HumanInTheLoop[Any, Any], adapter: TypeAdapter[Any]) -> d
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)  # a default that is no JSON is left out of it
             return adapter.json_schema()
-    except (PydanticInvalidForJsonSchema, PydanticUserError) as error:
+    except (PydanticInvalidForJsonSchema, PydanticUserError, LookupError) as error:
         raise _no_schema(step, error) from error
 
 

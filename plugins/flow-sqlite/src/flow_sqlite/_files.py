@@ -108,9 +108,10 @@ def _require_no_orphan(path: Path) -> None:
 def _header_with_wal(path: Path, patience: float) -> Header | None:
     """Ask SQLite, without writing: a process that was killed early leaves the identification in the -wal."""
     with closing(sqlite3.connect(file_uri(path, "ro"), uri=True, timeout=patience)) as connection:
+        connection.execute("BEGIN")  # all of one moment: another process may be making the tables now
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return Header(application_id, version) if application_id or tables else None
 
 
