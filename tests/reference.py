@@ -45,13 +45,15 @@ PAGE_OF_HOOK = {
 # The modules whose public names are listed under a heading, in this order.
 TOPICS = {
     "Declaring": "_decorator _step _pipeline _context _resources _policies _structure",
-    "Running": "_flow _handle _results _usage _run _stream _events",
+    "Running": "_flow _handle _results _usage _run _stream _events _event_json",
     "Checking": "_validators _graph",
     "Writing plugins": "hookspecs _lease _run_ids _kernel _protocols _agents _merge _settings",
 }
 
 # Names that are values and carry no docstring.
 PLAIN = {
+    "DECISIONS": "Keys of a step's metadata that hold decisions and numbers, and no content.",
+    "INTERNAL_METADATA": "Keys of `RunRecord.metadata` that the kernel and its tracers use, and nobody searches.",
     "__version__": "The version of flow-core.",
     "hookimpl": "The decorator that marks a function as the implementation of a hook.",
     "Wrap": "What a wrapper does: `wrap(execute)` returns the `Execute` that replaces it.",

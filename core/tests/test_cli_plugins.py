@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,15 @@ def test_traceback_is_shown_when_asked_for_wherever_the_option_stands(site: Site
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("plugin", "Did you mean plugins?"), ("lens", "pip install flow-lens"), ("qqq", "See flow --help")],
+    [
+        ("plugin", "Did you mean plugins?"),
+        pytest.param(
+            "lens",
+            "pip install flow-lens",
+            marks=pytest.mark.skipif(find_spec("flow_lens") is not None, reason="flow-lens is installed"),
+        ),
+        ("qqq", "See flow --help"),
+    ],
 )
 def test_unknown_command_says_what_helps(site: Site, word: str, hint: str) -> None:
     done = site.flow(word)
@@ -179,7 +188,9 @@ def test_list_shows_columns_and_hides_the_kernels_own(site: Site) -> None:
     site.step("shout")
     lines = site.flow("plugins", "list").stdout.splitlines()
     assert lines[0].split() == ["NAME", "KIND", "DIST", "VERSION", "STATE", "PROVIDES"]
-    assert ["shout", "steps", "flow-shout", "0.1.0", "available", "flow_bind_step"] in [line.split() for line in lines]
+    (shout,) = (line.split() for line in lines if line.startswith("shout "))
+    assert shout[:-1] == ["shout", "steps", "flow-shout", "0.1.0", "available"]
+    assert shout[-1].startswith("flow_bind_")  # cut where long names of other plugins leave no room
     assert not any(line.startswith("pipeline ") for line in lines)
     assert lines[-1].endswith("of flow-core itself are not shown; --all shows them.")
 

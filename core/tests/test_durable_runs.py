@@ -829,7 +829,7 @@ async def test_listeners_learn_of_resumes_cancellations_limits_and_deadlines() -
 
     stopping = Flow(Step("cancels", cancels), hooks=[lambda event: kinds.append(event.kind)])
     await stopping.run_async("x", run_id="c")
-    assert kinds == ["run.started", "step.started", "run.cancelling", "step.cancelled", "run.finished"]
+    assert kinds[2:] == ["run.cancelling", "step.cancelled", "run.cancelled", "run.finished"]
     kinds.clear()
 
     async def slow(text: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._agents import bind_callable, call_user
     from ._context import PipelineContext
     from ._decorator import step
+    from ._event_json import event_schema
     from ._events import EVENT_SCHEMA, Event, EventKind
     from ._flow import Flow
     from ._graph import Finding, ValidationReport
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         RecoveryStrategy,
     )
     from ._protocols import (
+        INTERNAL_METADATA,
         AsyncAgentProtocol,
         CacheBackend,
         ContextAwareAgentProtocol,
@@ -53,9 +55,11 @@ if TYPE_CHECKING:
         Tracer,
         Wrap,
         Wrapper,
+        holds_text,
+        search_texts,
     )
     from ._resources import AppResources
-    from ._results import Pending, RunResult, RunStatus, StepResult
+    from ._results import DECISIONS, Pending, RunResult, RunStatus, StepResult
     from ._run import Run, Scope, StepRun
     from ._run_ids import check_run_id
     from ._settings import Settings
@@ -93,6 +97,7 @@ if TYPE_CHECKING:
         PipelineChanged,
         PluginError,
         PluginFailed,
+        ReplayIncomplete,
         RunFailed,
         RunningLoopError,
         RunNotFound,
@@ -126,6 +131,7 @@ __all__ = [
     "ContextAwareAgentProtocol",
     "ContextConflict",
     "ControlSignal",
+    "DECISIONS",
     "DeadlineExceeded",
     "EVENT_SCHEMA",
     "Engine",
@@ -141,6 +147,7 @@ __all__ = [
     "Finding",
     "Flow",
     "FlowError",
+    "INTERNAL_METADATA",
     "InfiniteRedirect",
     "InterruptSignal",
     "Kernel",
@@ -161,6 +168,7 @@ __all__ = [
     "Recovery",
     "RecoveryAction",
     "RecoveryStrategy",
+    "ReplayIncomplete",
     "Run",
     "RunFailed",
     "RunHandle",
@@ -199,9 +207,12 @@ __all__ = [
     "bind_callable",
     "call_user",
     "check_run_id",
+    "event_schema",
+    "holds_text",
     "hookimpl",
     "lease_clock",
     "lease_is_over",
+    "search_texts",
     "step",
     "structure",
     "validator",
@@ -213,6 +224,7 @@ _HOMES = {
     "_agents": "bind_callable call_user",
     "_context": "PipelineContext",
     "_decorator": "step",
+    "_event_json": "event_schema",
     "_events": "EVENT_SCHEMA Event EventKind",
     "_flow": "Flow",
     "_graph": "Finding ValidationReport",
@@ -222,10 +234,10 @@ _HOMES = {
     "_merge": "MergePolicy",
     "_pipeline": "Pipeline",
     "_policies": "Cache ErrorContext Estimate Failure PlaceOn Recovery RecoveryAction RecoveryStrategy",
-    "_protocols": "AsyncAgentProtocol CacheBackend ContextAwareAgentProtocol Engine Execute Layer RunRecord "
-    "StateBackend StepRecord Tracer Wrap Wrapper",
+    "_protocols": "AsyncAgentProtocol CacheBackend ContextAwareAgentProtocol Engine Execute INTERNAL_METADATA Layer "
+    "RunRecord StateBackend StepRecord Tracer Wrap Wrapper holds_text search_texts",
     "_resources": "AppResources",
-    "_results": "Pending RunResult RunStatus StepResult",
+    "_results": "DECISIONS Pending RunResult RunStatus StepResult",
     "_run": "Run Scope StepRun",
     "_run_ids": "check_run_id",
     "_settings": "Settings",
@@ -236,7 +248,8 @@ _HOMES = {
     "_validators": "AgentProcessors BaseValidator PluginOutcome ValidationPlugin ValidationResult validator",
     "errors": "AnswerInvalid CancelSignal CheckFailed CircuitOpen ConfigurationError ContextConflict ControlSignal "
     "DeadlineExceeded ErrorCategory Escalated FallbackLoop FlowError InfiniteRedirect InterruptSignal "
-    "LeaseLost MissingAgentError NotPaused PauseSignal PipelineChanged PluginError PluginFailed RunFailed "
+    "LeaseLost MissingAgentError NotPaused PauseSignal PipelineChanged PluginError PluginFailed "
+    "ReplayIncomplete RunFailed "
     "RunNotFound RunOwned RunningLoopError SerializationError SettingsError StateBusy StateCorrupt StateError "
     "StepFailed StepTimeout UsageLimitExceeded ValidationFailed",
     "hookspecs": "hookimpl",

@@ -38,3 +38,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if importlib.util.find_spec("uvloop") is None:
         return None
     return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+
+
+def run_program(work: Coroutine[Any, Any, T]) -> T:
+    """Run what a command does to its end; raises `RunningLoopError` inside a running event loop."""
+    return run_sync(work, "run", "run_async")

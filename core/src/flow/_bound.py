@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 import attrs
 
 from ._durable import DurableRuns
-from ._events import Event, EventFilter, Listener
+from ._events import Event, EventFilter, Listener, Observers
 from ._execution import execute_run
 from ._kernel import Kernel, Services
 from ._pipeline import Pipeline
@@ -49,15 +49,65 @@ class Bound:
     opened: Sequence[Closable]
     around: Sequence[Callable[[Run], AbstractContextManager[Any]]]
     filters: Sequence[EventFilter]
+    _traced: Sequence[Callable[[Run], AbstractContextManager[Any]]]
+
+    @property
+    def is_watched(self) -> bool:
+        """True when anything listens to runs or goes around them."""
+        return bool(self.listeners or self._traced)
+
+    @asynccontextmanager
+    async def watched(self, run: Run) -> AsyncIterator[None]:
+        """Let the listeners and tracers see all of `run`: also that it is stored, and if that fails."""
+        if self.listeners:
+            run.observers = Observers(self.listeners, filters=self.filters)
+        try:
+            with ExitStack() as stack:
+                for enter in self._traced:
+                    stack.enter_context(_Isolated(enter, run))
+                yield
+        finally:
+            if run.observers is not None:
+                await run.observers.close()
 
     async def run(self, data: Any, run: Run) -> RunResult[Any]:
-        """Execute `run` inside the tracers and what policies of the flow put around it."""
+        """Execute `run` inside what policies of the flow put around it."""
         if not self.around:
             return await execute_run(self.execute, data, run)
         with ExitStack() as stack:
             for enter in self.around:
                 stack.enter_context(enter(run))
             return await execute_run(self.execute, data, run)
+
+
+class _Isolated:
+    """What a tracer puts around a run: when it raises, it is logged, and the run goes on without it."""
+
+    def __init__(self, enter: Callable[[Run], AbstractContextManager[Any]], run: Run) -> None:
+        self._enter = enter
+        self._run = run
+        self._entered: AbstractContextManager[Any] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            around = self._enter(self._run)
+            around.__enter__()
+            self._entered = around
+        except Exception as error:  # noqa: BLE001  whatever a tracer raises is its own affair
+            self._complain(error)
+
+    def __exit__(self, *raised: Any) -> None:
+        if self._entered is None:
+            return
+        try:
+            self._entered.__exit__(*raised)  # whether it wants to swallow what was raised is not asked
+        except Exception as error:  # noqa: BLE001
+            if error is not raised[1]:
+                self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        message = "%r raised around run %s and is left out"
+        logger.error(message, self._enter, self._run.run_id, exc_info=error)
 
 
 def bind_flow(
@@ -99,11 +149,9 @@ def bind_flow(
         durable=None if store is None else durable(store),
         listeners=_listeners(kernel, services, hooks),
         opened=opened,
-        around=[
-            *(tracer.around_run for tracer in services.tracers),
-            *(policy.around_run for policy in policies if isinstance(policy, AroundRun)),
-        ],
+        around=[policy.around_run for policy in policies if isinstance(policy, AroundRun)],
         filters=[policy.filter_event for policy in policies if isinstance(policy, FiltersEvents)],
+        traced=[tracer.around_run for tracer in services.tracers],
     )
 
 
@@ -127,7 +175,11 @@ def _tracer_name(kernel: Kernel, tracer: str | Tracer) -> str | Tracer:
 def _listeners(
     kernel: Kernel, services: Services, hooks: Sequence[Callable[[Event], Any]]
 ) -> list[tuple[str, Listener]]:
-    found: list[tuple[str, Listener]] = [(type(tracer).__name__, tracer.on_event) for tracer in services.tracers]
+    found: list[tuple[str, Listener]] = [
+        (type(tracer).__name__, tracer.on_event)
+        for tracer in services.tracers
+        if type(tracer).on_event is not Tracer.on_event  # nothing would come of its events: none are built for it
+    ]
     found += [(repr(hook), hook) for hook in hooks]
     found += [(impl.plugin_name, impl.function) for impl in kernel.hook.flow_observe.get_hookimpls()]
     return found

@@ -18,6 +18,7 @@ from ._journal import Journal, answer_record
 from ._lease import new_owner
 from ._pipeline import Pipeline
 from ._protocols import RunRecord, StateBackend, StepRecord
+from ._replay import ReplayJournal, before, forked
 from ._results import Pending, RunStatus
 from ._run import Run
 from ._serialize import INPUT, Codec, codec_for, dump_context, load_context
@@ -88,11 +89,13 @@ class DurableRuns:
         object.__setattr__(self, "_structure", orjson.dumps(structure(self.pipeline), option=orjson.OPT_SORT_KEYS))
         object.__setattr__(self, "_input", codec_for(self.pipeline.declared_types()[0]))
 
-    async def begin(self, run: Run, data: Any, metadata: Mapping[str, str]) -> Tenure:
+    async def begin(self, run: Run, data: Any) -> Tenure:
         """Store a new run as executed by this process; `SerializationError` when its input cannot be stored."""
         stored, typed = self._input.encode(data, path=INPUT)
         values = {} if run.context is None else {name: run.context.__getattribute__(name) for name in _fields(run)}
         context = dump_context(self.context_model, values, path="initial")
+        run.metadata.update(_own_metadata(typed, run.own_limits))
+        run.kept_metadata = dict(run.metadata)
         await self._describe()
         now = time.time()
         tenure = Tenure(self.store, new_owner(), 1, self.lease_s)
@@ -110,7 +113,7 @@ class DurableRuns:
                     deadline_at=run.deadline_at,
                     owner=tenure.owner,
                     epoch=1,
-                    metadata={**metadata, **_own_metadata(typed, run.own_limits)},
+                    metadata=run.kept_metadata,
                 ),
                 self.lease_s,
                 sync=self.durability is not Durability.NORMAL,
@@ -118,7 +121,7 @@ class DurableRuns:
         except BaseException:
             tenure.end()
             raise
-        run.journal = self._journal(run.run_id, tenure.epoch)
+        run.journal = self._journal(run.run_id, tenure)
         return tenure
 
     async def reopen(
@@ -130,8 +133,7 @@ class DurableRuns:
         on_change: str = "refuse",
     ) -> StoredRun:
         """Claim a stored run and read its input, context and journal; answers are checked before that."""
-        if on_change not in ("refuse", "continue"):
-            raise ConfigurationError(f"on_change is 'refuse' or 'continue', got {on_change!r}")
+        _check_on_change(on_change)
         record = await self.load(run_id)
         if record.fingerprint != self.fingerprint and on_change == "refuse":
             await self._require_free(record)
@@ -173,6 +175,35 @@ class DurableRuns:
             await self._park(record, tenure)
             return None
         return await self._open(record, tenure, ())
+
+    async def replay(self, run_id: str, *, on_change: str = "refuse") -> StoredRun:
+        """Read a stored run to replay it; nothing is claimed, and nothing will be written."""
+        record = await self._load_same(run_id, on_change)
+        return await self._read(record, None, (), journal=ReplayJournal)
+
+    async def fork(self, run_id: str, at: str, new_id: str, *, on_change: str = "refuse") -> StoredRun:
+        """Store a new run that begins as another one did and has what that one recorded before the step at a path."""
+        record = await self._load_same(run_id, on_change)
+        kept = before(await self.store.load_steps(run_id), at, list(questions_of(record)))
+        owner = new_owner()
+        tenure = Tenure(self.store, owner, 1, self.lease_s)
+        try:
+            await self._describe()
+            new = attrs.evolve(forked(record, new_id, at, time.time(), self.fingerprint), owner=owner)
+            await self.store.create_run(new, self.lease_s)
+            if kept:
+                await self.store.append_steps(new_id, tenure.epoch, kept)
+            return await self._read(new, tenure, ())
+        except BaseException:
+            await tenure.leave(new_id)
+            raise
+
+    async def _load_same(self, run_id: str, on_change: str) -> RunRecord:
+        _check_on_change(on_change)
+        record = await self.load(run_id)
+        if record.fingerprint != self.fingerprint and on_change == "refuse":
+            raise await self._changed(record)
+        return record
 
     async def load(self, run_id: str) -> RunRecord:
         """Return the record of a run; raises `RunNotFound`."""
@@ -229,9 +260,19 @@ class DurableRuns:
         await self._go_on(record, tenure, accepted)  # only now: a store that cannot be read is left as it is
         return stored
 
-    async def _read(self, record: RunRecord, tenure: Tenure | None, accepted: Sequence[Answer]) -> StoredRun:
+    async def _read(
+        self,
+        record: RunRecord,
+        tenure: Tenure | None,
+        accepted: Sequence[Answer],
+        journal: type[Journal] = Journal,
+    ) -> StoredRun:
         steps = await self.store.load_steps(record.run_id)
-        journal = self._journal(record.run_id, tenure.epoch if tenure is not None else None, steps)
+        return self._stored(record, tenure, accepted, self._journal(record.run_id, tenure, steps, journal))
+
+    def _stored(
+        self, record: RunRecord, tenure: Tenure | None, accepted: Sequence[Answer], journal: Journal
+    ) -> StoredRun:
         try:
             answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
             values = load_context(self.context_model, record.context) if record.context else {}
@@ -300,15 +341,26 @@ class DurableRuns:
         tenure = await self._claim(record)
         await tenure.leave(record.run_id)
 
-    def _journal(self, run_id: str, epoch: int | None, records: Sequence[StepRecord] = ()) -> Journal:
-        return Journal(
+    def _journal(
+        self,
+        run_id: str,
+        tenure: Tenure | None,
+        records: Sequence[StepRecord] = (),
+        journal: type[Journal] = Journal,
+    ) -> Journal:
+        return journal(
             self.store,
             run_id,
-            epoch,
+            tenure.epoch if tenure is not None else None,
             records,
             sync=self.durability is Durability.FULL,
             deferred=self.durability is Durability.EXIT,
         )
+
+
+def _check_on_change(on_change: str) -> None:
+    if on_change not in ("refuse", "continue"):
+        raise ConfigurationError(f"on_change is 'refuse' or 'continue', got {on_change!r}")
 
 
 def unchanged(record: RunRecord) -> dict[str, Any]:

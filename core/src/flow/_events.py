@@ -27,6 +27,7 @@ class EventKind(enum.StrEnum):
     RUN_STARTED = "run.started"
     RUN_RESUMED = "run.resumed"
     RUN_CANCELLING = "run.cancelling"
+    RUN_CANCELLED = "run.cancelled"
     RUN_DEADLINE = "run.deadline"
     RUN_FINISHED = "run.finished"
     STEP_STARTED = "step.started"
@@ -34,7 +35,9 @@ class EventKind(enum.StrEnum):
     ATTEMPT_FAILED = "attempt.failed"
     RETRY = "step.retry"
     FALLBACK = "step.fallback"
+    CACHE = "step.cache"
     CHUNK = "step.chunk"
+    PROGRESS = "step.progress"
     PAUSED = "step.paused"
     CANCELLED = "step.cancelled"
     LIMIT = "step.limit"
@@ -42,6 +45,7 @@ class EventKind(enum.StrEnum):
     USAGE_WARNING = "usage.warning"
     BREAKER = "breaker"
     LOAD = "load"
+    DROPPED = "events.dropped"
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +55,8 @@ class Event:
     ``at`` is in epoch seconds. ``data`` is the input of a starting step or run, ``result`` what a finished one
     returned, ``error`` why an attempt failed, ``delay_s`` how long a retry waits, ``chunk`` a streamed piece. They are
     the live objects: an observer that writes them anywhere decides what content may leave the process. ``detail``
-    holds plain values that only some kinds have, such as the states of a breaker.
+    holds plain values that only some kinds have, such as the states of a breaker. ``payload`` is all that belongs to
+    the kind, as a value of `flow.events`.
     """
 
     kind: EventKind
@@ -69,6 +74,27 @@ class Event:
     chunk: Any = None
     detail: Mapping[str, Any] | None = None
 
+    @property
+    def payload(self) -> Any:
+        """What is particular to this kind of event: a value of the class that `flow.events.PAYLOADS` names."""
+        from .events import payload_of
+
+        return payload_of(self)
+
+    def to_dict(self, *, content: bool = False) -> dict[str, Any]:
+        """Return the event as plain values for JSON, in the form that `event_schema` describes.
+
+        :param content: inputs, outputs, chunks and the texts of errors and questions, which may repeat them, appear
+            too; secrets are masked all the same.
+
+        >>> event = Event(kind=EventKind.STEP_STARTED, run_id="r1", trace_id="r1", at=1.5, path="0:a", data="private")
+        >>> event.to_dict()["payload"], event.to_dict(content=True)["payload"]
+        ({}, {'data': 'private'})
+        """
+        from ._event_json import as_json_values
+
+        return as_json_values(self, content=content)
+
 
 Listener = Callable[[Event], Any]
 
@@ -83,6 +109,25 @@ _NEVER_DROPPED = frozenset({EventKind.RUN_STARTED, EventKind.RUN_FINISHED})
 _TURNS = 8
 
 
+@attrs.define
+class _Gap:
+    """Stands in a queue where events were dropped: the first of them, and how many there were."""
+
+    first: Event
+    count: int = 1
+
+    def told(self) -> Event:
+        """Return the event that tells the listener."""
+        first = self.first
+        return Event(
+            kind=EventKind.DROPPED,
+            run_id=first.run_id,
+            trace_id=first.trace_id,
+            at=first.at,
+            detail={"dropped": self.count},
+        )
+
+
 class _Queue:
     """The events one listener has not seen yet, and the task that hands them over."""
 
@@ -93,7 +138,7 @@ class _Queue:
         self.dropped = 0
         self.enabled = True
         self._handle = handle
-        self._items: deque[Event | None] = deque()
+        self._items: deque[Event | _Gap | None] = deque()
         self._limit = limit
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._deliver(), name=f"flow-observer:{name}")
@@ -104,19 +149,28 @@ class _Queue:
 
     def put(self, event: Event | None) -> None:
         if self.full and event is not None and event.kind not in _NEVER_DROPPED:
-            self.dropped += 1
+            self._drop(event)
         elif self.enabled:
             self._items.append(event)
             self._wake.set()
+
+    def _drop(self, event: Event) -> None:
+        self.dropped += 1
+        last = self._items[-1]
+        if isinstance(last, _Gap):
+            last.count += 1
+        else:
+            self._items.append(_Gap(event))
 
     async def _deliver(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._items:
-                event = self._items.popleft()
-                if event is None:
+                item = self._items.popleft()
+                if item is None:
                     return
+                event = item.told() if isinstance(item, _Gap) else item
                 try:
                     outcome = self._handle(event)
                     if inspect.isawaitable(outcome):
@@ -134,7 +188,7 @@ class _Queue:
         if late:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=patience_s)
-            self.dropped += sum(event is not None for event in self._items)
+            self.dropped += sum(isinstance(item, Event) for item in self._items)
         if self.dropped:
             logger.warning("observer %s was too slow: %d events were dropped", self.name, self.dropped)
 

@@ -160,8 +160,12 @@ async def _finish(run: Run, ending: Ending, started_at: float, started: float) -
         latency_s=time.perf_counter() - started,
     )
     if run.journal is not None:
-        await run.journal.finish(result)
+        await run.journal.finish(result, run.metadata if run.metadata != run.kept_metadata else None)
     if run.observers is not None:
+        if ending.status in (RunStatus.CANCELLED, RunStatus.INTERRUPTED):
+            took_s = time.time() - (run.interrupted_at or time.time())
+            detail = {"status": ending.status.value, "took_s": max(0.0, took_s)}
+            await run.publish(EventKind.RUN_CANCELLED, error=ending.error, detail=detail)
         await run.publish(EventKind.RUN_FINISHED, result=result)
     return result
 

@@ -16,13 +16,14 @@ from ._blocking import run_sync
 from ._bound import NO_STATE, Bound, bind_flow
 from ._context import PipelineContext, build_context
 from ._durable import Durability, DurableRuns, StoredRun, unchanged
-from ._events import Event, Observers
+from ._events import Event
 from ._handle import RunHandle, streamed
 from ._heartbeat import Tenure
 from ._kernel import Kernel, default_kernel
 from ._many import each
 from ._pipeline import Pipeline, require_pipeline
 from ._protocols import CacheBackend, RunRecord, StateBackend, Tracer
+from ._replay import as_replayed
 from ._results import RunResult, RunStatus
 from ._run import Run
 from ._run_ids import check_run_id, new_id
@@ -250,6 +251,65 @@ class Flow(Generic[InT, OutT]):
         """Continue a stored run and wait: `resume_async` for programs that are not async."""
         return run_sync(self.resume_async(run_id, answer, **how), "resume", "resume_async")
 
+    async def replay_async(
+        self, run_id: str, *, on_change: Literal["refuse", "continue"] = "refuse"
+    ) -> RunResult[OutT]:
+        """Play a stored run again from what it has recorded: outputs, failures, answers.
+
+        Nothing is executed and nothing written. The result says how the run ended then. Where the recording ends, as
+        it does after a crash, the result has the error `ReplayIncomplete`. Steps with steps inside that had not
+        finished ask their conditions again.
+
+        :param on_change: ``"continue"`` replays with a pipeline that differs from the recorded one.
+
+        Raises `RunNotFound`, `PipelineChanged` and other `StateError`.
+        """
+        durable = self._require_store()
+        if check_run_id(run_id) in self._active:
+            raise RunOwned(f"run {run_id!r} is running in this flow", hint="Wait until it has ended")
+        stored = await durable.replay(run_id, on_change=on_change)
+        return as_replayed(await self._resume(stored), stored.record)
+
+    def replay(self, run_id: str, **how: Any) -> RunResult[OutT]:
+        """Play a stored run again and wait: `replay_async` for programs that are not async."""
+        return run_sync(self.replay_async(run_id, **how), "replay", "replay_async")
+
+    async def fork_async(
+        self,
+        run_id: str,
+        at: str,
+        *,
+        run_id_new: str | None = None,
+        on_change: Literal["refuse", "continue"] = "refuse",
+        deadline: float | None = None,
+        usage_limits: UsageLimits | None = None,
+    ) -> RunResult[OutT]:
+        """Begin a new stored run that replays another one up to the step at a path, and executes the rest.
+
+        The run it comes from stays as it is. What was finished before that step is taken over, answers of people
+        included, and what it has cost counts as spent. Of branches and items that ran beside the step, those are taken
+        over that had begun before it ended.
+
+        :param at: the path of the first step that is executed, such as ``"2:refine/i3/0:generate"``.
+        :param run_id_new: the id of the new run; a fresh one when ``None``.
+        :param on_change: ``"continue"`` accepts a pipeline that differs from the one of the run.
+        :param deadline: seconds that the new run may take.
+        :param usage_limits: the most that it may spend, what is taken over included; that of the run when ``None``.
+
+        Raises `RunNotFound`, `ConfigurationError` when the run has no step at the path, `PipelineChanged` and other
+        `StateError`.
+        """
+        durable = self._require_store()
+        check_run_id(run_id)
+        fresh = new_id() if run_id_new is None else check_run_id(run_id_new)
+        limit = seconds("deadline", deadline)
+        stored = await durable.fork(run_id, at, fresh, on_change=on_change)
+        return await self._resume(stored, deadline=limit, limits=usage_limits)
+
+    def fork(self, run_id: str, at: str, **how: Any) -> RunResult[OutT]:
+        """Begin a fork and wait: `fork_async` for programs that are not async."""
+        return run_sync(self.fork_async(run_id, at, **how), "fork", "fork_async")
+
     async def recover_async(
         self,
         *,
@@ -360,7 +420,7 @@ class Flow(Generic[InT, OutT]):
         values = dict(initial_context) if initial_context else {}
         context = build_context(self.context_model, values, data)
         run = self._make_run(new_id() if run_id is None else check_run_id(run_id), trace_id, context)
-        run.metadata = texts(metadata)
+        run.metadata = dict(texts(metadata))
         self._limit(run, usage_limits)
         limit = shorter(self._deadline, seconds("deadline", deadline))
         if limit is not None:
@@ -393,12 +453,14 @@ class Flow(Generic[InT, OutT]):
             del self._active[run.run_id]
 
     async def _run(self, run: Run, data: Any) -> RunResult[OutT]:
-        tenure = None
         try:
-            durable = self._bind().durable
-            if durable is not None:
-                tenure = await durable.begin(run, data, run.metadata)
-            result = await self._execute(run, data, tenure)
+            bound = self._bind()
+            run.stored = bound.durable is not None
+            if not bound.is_watched:
+                result = await self._begin_and_execute(run, data)
+            else:
+                async with bound.watched(run):
+                    result = await self._begin_and_execute(run, data)
         finally:
             self._forget(run)
         for _ in range(self._run_retries):
@@ -407,6 +469,11 @@ class Flow(Generic[InT, OutT]):
             stored = await self._require_store().reopen(run.run_id)
             result = await self._resume(stored, stream=run.stream)
         return result
+
+    async def _begin_and_execute(self, run: Run, data: Any) -> RunResult[OutT]:
+        durable = self._bind().durable
+        tenure = None if durable is None else await durable.begin(run, data)
+        return await self._execute(run, data, tenure)
 
     async def _resume(
         self,
@@ -423,7 +490,8 @@ class Flow(Generic[InT, OutT]):
                 stored.tenure.end()
             raise
         run.journal, run.answers, run.questions = stored.journal, stored.answers, stored.questions
-        run.stream, run.resumed = stream, True
+        run.stream, run.resumed, run.stored = stream, True, True
+        run.kept_metadata, run.metadata = stored.record.metadata, dict(stored.record.metadata)
         run.root.carry(stored.journal.spent(""))
         self._limit(run, limits if limits is not None else stored.limits)
         run.deadline_at = stored.record.deadline_at if deadline is None else time.time() + deadline
@@ -432,7 +500,11 @@ class Flow(Generic[InT, OutT]):
         if run.deadline_at is not None:
             run.deadline = asyncio.get_running_loop().time() + run.deadline_at - time.time()
         try:
-            return await self._execute(run, stored.data, stored.tenure, before=stored.record)
+            bound = self._bind()
+            if not bound.is_watched:
+                return await self._execute(run, stored.data, stored.tenure, before=stored.record)
+            async with bound.watched(run):
+                return await self._execute(run, stored.data, stored.tenure, before=stored.record)
         finally:
             self._forget(run)
 
@@ -454,24 +526,18 @@ class Flow(Generic[InT, OutT]):
         self, run: Run, data: Any, tenure: Tenure | None, before: RunRecord | None = None
     ) -> RunResult[OutT]:
         bound = self._bind()
-        if bound.listeners:
-            run.observers = Observers(bound.listeners, filters=bound.filters)
+        if tenure is None:
+            return await bound.run(data, run)
+        tenure.begin(run)
         try:
-            if tenure is None:
-                return await bound.run(data, run)
-            tenure.begin(run)
-            try:
-                return await bound.run(data, run)
-            except LeaseLost:
-                raise
-            except StateCorrupt:  # nothing of it can be replayed: it stays what it was
-                await tenure.give_back(run.run_id, **({} if before is None else unchanged(before)))
-                raise
-            except BaseException:
-                await tenure.give_back(run.run_id)
-                raise
-            finally:
-                tenure.end()
+            return await bound.run(data, run)
+        except LeaseLost:
+            raise
+        except StateCorrupt:  # nothing of it can be replayed: it stays what it was
+            await tenure.give_back(run.run_id, **({} if before is None else unchanged(before)))
+            raise
+        except BaseException:
+            await tenure.give_back(run.run_id)
+            raise
         finally:
-            if run.observers is not None:
-                await run.observers.close()
+            tenure.end()

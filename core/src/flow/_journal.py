@@ -13,7 +13,7 @@ import orjson
 from ._books import Books, is_below
 from ._context_changes import dump_changes, load_changes
 from ._protocols import StateBackend, StepRecord
-from ._results import RunResult, RunStatus, StepResult, describe_error
+from ._results import RunResult, RunStatus, StepResult, describe_causes, describe_error
 from ._serialize import Codec, check_plain, codec_for
 from ._usage import Usage
 from .errors import SerializationError, StateCorrupt, StepFailed
@@ -87,6 +87,16 @@ class Journal:
             self._drop(answer_path(record.path))  # what was answered made it fail: it is asked anew
         self._records[record.path] = record
         self._inside[record.parent][record.path] = record
+
+    @classmethod
+    def surviving(cls, records: Sequence[StepRecord]) -> list[StepRecord]:
+        """Return the records that count: those that a later attempt of a step around them has not made void."""
+        journal = cls.__new__(cls)
+        journal._records, journal._inside, journal._void = {}, defaultdict(dict), {}
+        journal._books = Books()
+        for record in records:
+            journal._load(record)
+        return list(journal._records.values())
 
     @property
     def answers(self) -> list[StepRecord]:
@@ -176,8 +186,11 @@ class Journal:
         else:
             self._deferred.append(record)
 
-    async def finish(self, result: RunResult[Any]) -> None:
-        """Store how the run ended and give it free for whoever resumes it."""
+    async def finish(self, result: RunResult[Any], metadata: Mapping[str, str] | None = None) -> None:
+        """Store how the run ended and give it free for whoever resumes it.
+
+        :param metadata: the texts to keep with the run, when they have changed.
+        """
         if self._epoch is None:
             return
         if self._deferred:
@@ -190,6 +203,8 @@ class Journal:
             deadlines = [item.deadline for item in result.pending if item.deadline is not None]
             changes["pending"] = orjson.dumps(pending) if pending else None
             changes["wake_at"] = min(deadlines, default=None)
+        if metadata is not None:
+            changes["metadata"] = dict(metadata)
         sync = self._sync or self._deferred is not None
         await self._store.update_run(self._run_id, self._epoch, sync=sync, **changes)
 
@@ -269,7 +284,7 @@ def make_record(
         started_at=started_at,
         latency_s=time.time() - started_at,
         feedback=storable(result.feedback),
-        error=storable(describe_error(result.error)),
+        error=storable(describe_causes(result.error)),
     )
 
 

@@ -191,10 +191,13 @@ class Kernel:
 
     def _wrappers(self, step: BaseStep[Any, Any], binder: Binder) -> list[Wrapper]:
         wrappers = [w for w in self.hook.flow_wrap_step(step=step, binder=binder) if w is not None]
+        may_be_retried = any(wrapper.layer is Layer.RETRY for wrapper in wrappers)
         for tracer in binder.services.tracers:
-            wrap = tracer.wrap_step(step, binder)
-            if wrap is not None:
+            if (wrap := tracer.wrap_step(step, binder)) is not None:
                 wrappers.append(Wrapper(Layer.TRACE, wrap))
+            # At the end of the list, so that it is the outermost of its layer: an attempt is all that is retried.
+            if may_be_retried and (wrap := tracer.wrap_attempt(step, binder)) is not None:
+                wrappers.append(Wrapper(Layer.GUARD, wrap))
         return wrappers
 
     def _check_layers(self, step: BaseStep[Any, Any], present: set[Layer]) -> None:

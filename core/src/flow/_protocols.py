@@ -76,16 +76,27 @@ class ContextAwareAgentProtocol(Protocol[_In, _Out, _Context]):
 class Tracer:
     """Watches runs. Subclass and override what you need; every method defaults to doing nothing.
 
-    ``on_event`` gets each event in order, off the step's path. ``wrap_step`` may return a wrap for the ``TRACE``
-    layer, for tracers that must make a span current while the step runs; ``around_run`` does the same for a run.
+    ``on_event`` gets each event in order, off the step's path; for a tracer that leaves it as it is no event is built.
+    ``wrap_step`` may return a wrap for the ``TRACE`` layer, for tracers that must make a span current while the step
+    runs; ``wrap_attempt`` does the same for each attempt, ``around_run`` for a run.
     """
 
     def around_run(self, run: Run) -> AbstractContextManager[Any]:
-        """Return a context manager that is entered around the whole run."""
+        """Return a context manager that is entered around the whole run, before a new run is stored.
+
+        What it adds to ``run.metadata`` is kept with a stored run: at once for a new one, with the end of this
+        execution for one that is resumed (``run.resumed``), whose metadata is what was kept before.
+        """
         return nullcontext()
 
     def wrap_step(self, step: BaseStep[Any, Any], binder: Binder) -> Wrap | None:
         """Return a wrap for this step, or ``None`` when events are enough (asked once, at bind time)."""
+
+    def wrap_attempt(self, step: BaseStep[Any, Any], binder: Binder) -> Wrap | None:
+        """Return a wrap for each attempt of this step, or ``None``; ``scope.attempt`` is its number.
+
+        Asked once, at bind time, and only for steps that may be retried.
+        """
 
     def on_event(self, event: Event) -> Awaitable[None] | None:
         """Take one event; may be a coroutine. An exception disables this tracer for the rest of the run."""
@@ -147,6 +158,35 @@ class RunRecord:
     metadata: Mapping[str, str] = attrs.field(factory=dict, hash=False)
 
 
+INTERNAL_METADATA = frozenset({"input", "traceparent", "usage_limits"})
+"""Keys of `RunRecord.metadata` that the kernel and its tracers use, and nobody wants to read or search."""
+
+
+def search_texts(run: RunRecord) -> list[str]:
+    """Return the texts in which ``list_runs(text=...)`` looks: id, pipeline, error, and the values of the metadata.
+
+    >>> search_texts(RunRecord(run_id="r1", pipeline="audit", fingerprint="", metadata={"ticket": "A-17"}))
+    ['r1', 'audit', 'A-17']
+    """
+    told = [value for name, value in run.metadata.items() if name not in INTERNAL_METADATA]
+    return [run.run_id, run.pipeline, *([run.error] if run.error else ()), *told]
+
+
+def holds_text(run: RunRecord, text: str) -> bool:
+    """Tell whether `text` stands in one of the `search_texts` of a run, ASCII letters in either case.
+
+    >>> run = RunRecord(run_id="r1", pipeline="Audit", fingerprint="")
+    >>> holds_text(run, "audit"), holds_text(run, "report")
+    (True, False)
+    """
+    wanted = _ascii_lower(text)
+    return any(wanted in _ascii_lower(told) for told in search_texts(run))
+
+
+def _ascii_lower(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").lower()  # of bytes, only ASCII letters have a lower case
+
+
 class StateBackend(Protocol):
     """A store of runs and their journals.
 
@@ -200,12 +240,17 @@ class StateBackend(Protocol):
         pipeline: str | None = None,
         since: float | None = None,
         due: float | None = None,
+        id_prefix: str | None = None,
+        text: str | None = None,
+        min_cost_usd: float | None = None,
         limit: int = 20,
         offset: int = 0,
     ) -> Sequence[RunRecord]:
         """Return the newest runs first: those with all the given values.
 
         `since` is the earliest ``created_at``, `due` the latest ``wake_at``; runs without one are never due.
+        `id_prefix` is how the id begins, `min_cost_usd` the least that was spent, and `text` stands in one of the
+        `search_texts`, ASCII letters in either case.
         """
         ...
 

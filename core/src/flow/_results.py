@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 OutT = TypeVar("OutT", covariant=True)
 
+DECISIONS = frozenset(
+    {
+        "cache_key", "executed_branch_key", "executed_branches", "exit_reason", "failed_branches", "failed_items",
+        "fallback_triggered", "iterations", "recovery", "repairs", "retry_refused", "selected_branches",
+        "validation_passed",
+    }
+)  # fmt: skip
+"""Metadata of a step that is no content: decisions, in words of the author of the pipeline or in numbers."""
+
 
 class RunStatus(enum.StrEnum):
     """How a run ended."""
@@ -227,6 +236,29 @@ class RunResult(Generic[OutT]):
             "final_pipeline_context": to_jsonable_python(context, serialize_unknown=True),
             "step_history": [result.to_dict() for result in self.step_history],
         }
+
+
+_MOST_CAUSES = 5
+
+
+def describe_causes(error: BaseException | None) -> str | None:
+    """Say in one line what `error` is and what has caused it, as far as its own words do not say so.
+
+    >>> try:
+    ...     raise ValueError("no answer") from OSError("the disk is full")
+    ... except ValueError as error:
+    ...     print(describe_causes(error))
+    ValueError: no answer; caused by OSError: the disk is full
+    """
+    text = describe_error(error)
+    for _ in range(_MOST_CAUSES):
+        if error is None or text is None:
+            break
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        words = describe_error(error)
+        if words is not None and words not in text:
+            text = f"{text}; caused by {words}"
+    return text
 
 
 def describe_error(error: BaseException | None) -> str | None:

@@ -35,9 +35,9 @@ class Run:
 
     __slots__ = (
         "_ended", "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at",
-        "interruption", "journal", "metadata", "observers", "own_limits", "pipeline", "questions",
-        "reservations", "resources", "resumed", "retries_left", "root", "run_id", "spending", "stream",
-        "trace_id",
+        "interrupted_at", "interruption", "journal", "kept_metadata", "metadata", "observers", "own_limits",
+        "pipeline", "questions", "reservations", "resources", "resumed", "retries_left", "root", "run_id",
+        "spending", "stored", "stream", "trace_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, trace_id: str, *, pipeline: str, context: BaseModel | None, resources: Any) -> None:
@@ -55,8 +55,12 @@ class Run:
         """Accepted answers by the path of the step that asked."""
         self.own_limits: UsageLimits | None = None
         """Limits of this run alone, which are kept with it."""
-        self.metadata: Mapping[str, str] = {}
-        """Texts that are kept with the stored run."""
+        self.metadata: dict[str, str] = {}
+        """Texts that are kept with the stored run; tracers may add to them."""
+        self.kept_metadata: Mapping[str, str] | None = None
+        """Those that the store has already."""
+        self.stored = False
+        """True when the run is kept in a store."""
         self.questions: dict[str, Pending] = {}
         """What the run asked when it was paused last, by path: a step that asks again keeps the first deadline."""
         self.deadline: float | None = None
@@ -65,6 +69,8 @@ class Run:
         """Epoch seconds of the deadline."""
         self.interruption: BaseException | None = None
         """Why the run must stop; set by `interrupt`."""
+        self.interrupted_at: float | None = None
+        """Epoch seconds of that."""
         self._task: asyncio.Task[Any] | None = None
         self._task_cancelling = 0
         self._ended = False
@@ -107,7 +113,7 @@ class Run:
         """Stop the run for `reason`: the task that executes it is cancelled. False when it is stopping already."""
         if self.interruption is not None or self._ended:
             return False
-        self.interruption = reason
+        self.interruption, self.interrupted_at = reason, time.time()
         if self.observers is not None:
             kind = EventKind.RUN_DEADLINE if isinstance(reason, DeadlineExceeded) else EventKind.RUN_CANCELLING
             self.observers.post(self._event(kind, error=reason))
@@ -324,6 +330,19 @@ class Scope:
         if run.observers is not None:
             await run.publish(EventKind.CHUNK, self.path, chunk=chunk)
 
+    # -- progress --
+
+    async def progress(self, done: int | None = None, total: int | None = None, *, unit: str = "item") -> None:
+        """Tell the listeners how far this step is: `done` of `total` units, either of which may be unknown.
+
+        Step types call it with what they know at the start. Raises `ValueError` for negative numbers.
+        """
+        if (done is not None and done < 0) or (total is not None and total < 0):
+            raise ValueError(f"progress counts from 0, got {done} of {total}")
+        if self.run.observers is not None:
+            detail = {"done": done, "total": total, "unit": unit}
+            await self.run.publish(EventKind.PROGRESS, self.path, detail=detail)
+
     async def restart_stream(self) -> None:
         """Tell the reader that what was streamed so far is void; silent when nothing was."""
         if self._chunks:
@@ -395,3 +414,10 @@ class StepRun:
     async def emit(self, chunk: Any, *, done: bool = False, meta: Mapping[str, Any] | None = None) -> None:
         """Stream `chunk` to whoever reads the run's stream; waits while the reader is behind."""
         await self._scope.emit(chunk, done=done, meta=meta)
+
+    async def progress(self, done: int | None = None, total: int | None = None, *, unit: str = "item") -> None:
+        """Tell whoever watches how far this step is, such as ``await run.progress(3, 120, unit="page")``.
+
+        Either number may be unknown. Raises `ValueError` for negative ones.
+        """
+        await self._scope.progress(done, total, unit=unit)

@@ -17,6 +17,7 @@
     │   ├── LeaseLost             this process no longer owns the run
     │   ├── NotPaused             an answer came for a run that asks nothing
     │   ├── AnswerInvalid         the answer does not fit its schema; the run stays paused
+    │   ├── ReplayIncomplete      a run that is replayed has come to a step of which nothing is recorded
     │   └── PipelineChanged       the pipeline differs from the one the run started with
     ├── StepFailed                a step failed: what ``result.error`` holds
     │   ├── Escalated             a recovery policy says that nobody shall try again: ends the run
@@ -178,6 +179,12 @@ class AnswerInvalid(StateError):
 
     code = "answer_invalid"
     category = ErrorCategory.VALIDATION
+
+
+class ReplayIncomplete(StateError):
+    """A run that is only replayed has come to a step of which nothing is recorded: what ``result.error`` holds."""
+
+    code = "replay_incomplete"
 
 
 class PipelineChanged(StateError):

@@ -55,7 +55,7 @@ class Story:
         self.tracer = tracer
         self.run_id = run_id
         self.pipeline = name
-        self.journal: object | None = None
+        self.stored = False
         self.now = START
         self.history: list[StepResult] = []
         self.children: dict[str, list[StepResult]] = {}
@@ -94,6 +94,9 @@ class Story:
 
     def step(self, path: str, after: float = 0.0, **fields: Any) -> Story:
         return self.start(path).finish(path, after, **fields)
+
+    def progress(self, path: str, done: int | None, total: int | None = None, unit: str = "item") -> Story:
+        return self.event(EventKind.PROGRESS, path, detail={"done": done, "total": total, "unit": unit})
 
     def result(self, status: str = "completed", **fields: Any) -> RunResult[Any]:
         history = [result for results in self.children.values() for result in results]
@@ -150,13 +153,14 @@ class Shown(Story):
 
     def __init__(self, columns: int = 80, lines: int = 24, **options: Any) -> None:
         super().__init__()
+        self.columns = columns
         self.terminal = Terminal(columns, lines)
         self.tracer = ConsoleTracer(stream=self.terminal, width=columns, clock=self.clock, **options)
 
     def frame(self, height: int = 23) -> list[str]:
         """Return the picture of the moment; what is on the screen may be a tenth of a second old."""
         assert self.tracer is not None
-        console = Console(file=io.StringIO(), width=80, color_system=None)
+        console = Console(file=io.StringIO(), width=self.columns, color_system=None)
         console.print(self.tracer.frame(height))
         return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
 

@@ -69,7 +69,7 @@ def test_a_failed_run_says_where_and_why_and_what_to_do(told: Any) -> None:
 def test_a_pause_says_what_is_asked_and_how_to_answer(told: Any) -> None:
     signal = PauseSignal("Which one?", path="1:outer/0:review")
     run = told()
-    run.journal = "a store"
+    run.stored = True
     run.begin().step("0:fetch", 0.1).start("1:outer").start("1:outer/0:review")
     run.pause("1:outer/0:review", signal).pause("1:outer", signal)
     run.end("paused", pending=[Pending(path="1:outer/0:review", message="Which one?")])
@@ -92,7 +92,7 @@ def test_a_pause_that_cannot_be_resumed_says_so(told: Any) -> None:
 
 def test_a_failed_run_that_was_stored_can_be_resumed(told: Any) -> None:
     run = told()
-    run.journal = "a store"
+    run.stored = True
     run.begin().end("failed", error=ValueError("no"))
     assert run.lines[-2] == "           resume    flow resume 1a1fc8f3625acecce0faab57bdf"
 

@@ -37,7 +37,7 @@ def test_rows_say_attempts_chunks_tokens_and_cost(shown: Any) -> None:
     assert run.frame() == [
         "⠋ triage                                            1,234 tokens  $0.0123  1.0 s",
         "├─ ⠋ call  2 attempts                                                      1.0 s",
-        "├─ ⠋ chat  3 chunks                                                        1.0 s",
+        "├─ ⠋ chat  3 chunks · 2.0/s · 3 characters                                 1.0 s",
         "└─ ✓ spend                                          1,234 tokens  $0.0123  1.0 s",
     ]
     run.end()

@@ -25,4 +25,4 @@ def test_program_prints_what_the_page_says(program: str, printed: str, capsys: p
 
 
 def test_no_program_is_left_out() -> None:
-    assert README.count("```python\n") == len(PROGRAMS) == 3
+    assert README.count("```python\n") == len(PROGRAMS) == 4

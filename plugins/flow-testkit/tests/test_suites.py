@@ -109,6 +109,9 @@ CAUGHT = {
         "TestFiltersThePage": {"test_runs_are_filtered"},
         "TestListsLittle": {"test_listed_runs_are_whole"},
         "TestKnowsNoTimes": {"test_runs_are_found_by_when_they_began", "test_runs_that_are_due_are_found"},
+        "TestFindsIdsAnywhere": {"test_runs_are_found_by_how_their_ids_begin"},
+        "TestSearchesTheInput": {"test_runs_are_found_by_text"},
+        "TestCountsNoCents": {"test_runs_are_found_by_what_they_cost"},
         "TestPrunesEverything": {
             "test_prune_takes_runs_that_have_ended",
             "test_prune_keeps_the_newest",
@@ -133,6 +136,8 @@ CAUGHT = {
         "TestMeddles": {"test_changes_no_result"},
         "TestTells": {"test_shows_no_content"},
         "TestOneAtATime": {"test_runs_at_the_same_time_do_not_meet"},
+        "TestKeepsObjects": {"test_what_it_keeps_with_a_run_can_be_stored"},
+        "TestRepeatsAttempts": {"test_changes_no_result"},
         "TestNamelessAndSilent": {
             "test_is_a_validator_with_a_name",
             "test_rejects_and_says_why",

@@ -14,6 +14,7 @@ from .._agents import call_user
 from .._canonical import canonical
 from .._context import commit
 from .._context_changes import dump_changes, load_changes, may_hide_secrets
+from .._events import EventKind
 from .._policies import Cache
 from .._protocols import CacheBackend, Execute, Layer, Wrapper
 from .._results import StepResult
@@ -105,6 +106,7 @@ class _CachedStep:
                     break
                 hit = self._restore(outcome, key, scope)
                 if hit is not None:
+                    await self._tell("shared", scope)
                     return hit
             return await execute(data, scope)
 
@@ -117,7 +119,9 @@ class _CachedStep:
             hit = self._restore(stored, key, scope)
             if hit is not None:
                 flight.outcome = stored
+                await self._tell("hit", scope)
                 return hit
+            await self._tell("miss", scope)
             result = await execute(data, scope)
             result.metadata["cache_key"] = key.decode(errors="backslashreplace")
             if result.success and scope.breach() is None:
@@ -125,6 +129,16 @@ class _CachedStep:
                 if isinstance(flight.outcome, bytes):
                     await self._set(key, flight.outcome)
             return result
+
+    async def _tell(self, outcome: str, scope: Scope) -> None:
+        if scope.run.observers is not None:
+            await scope.run.publish(
+                EventKind.CACHE,
+                scope.path,
+                step=self._step.name,
+                step_kind=self._step.kind,
+                detail={"outcome": outcome},
+            )
 
     async def _key(self, data: Any, scope: Scope) -> bytes | None:
         try:

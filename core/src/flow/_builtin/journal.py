@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._kernel import failed_result
 from .._protocols import Execute, Layer, Wrapper
+from .._replay import ReplayJournal
 from .._serialize import codec_for
 from ..errors import ControlSignal, StateError
 from ..hookspecs import hookimpl
@@ -34,6 +35,9 @@ def flow_wrap_step(step: Any, binder: Binder) -> Wrapper | None:
             record = journal.completed(scope.path)
             if record is not None:
                 return journal.replay(step, record, data, scope, codec)
+            if isinstance(journal, ReplayJournal):
+                ended = journal.unfinished(step, scope, codec)
+                return ended if ended is not None else await execute(data, scope)
             if scope.run.resumed:
                 scope.carry(journal.spent(scope.path))
                 breach = scope.breach()  # before it spends more: what was spent earlier is in the books already

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from .._lease import lease_clock, lease_is_over
-from .._protocols import RunRecord, StateBackend, StepRecord
+from .._protocols import RunRecord, StateBackend, StepRecord, holds_text
 from ..errors import LeaseLost, RunNotFound, RunOwned, StateError
 from ..hookspecs import hookimpl
 
@@ -84,6 +84,9 @@ class MemoryState:
         pipeline: str | None = None,
         since: float | None = None,
         due: float | None = None,
+        id_prefix: str | None = None,
+        text: str | None = None,
+        min_cost_usd: float | None = None,
         limit: int = 20,
         offset: int = 0,
     ) -> Sequence[RunRecord]:
@@ -95,6 +98,9 @@ class MemoryState:
             and pipeline in (None, run.pipeline)
             and (since is None or run.created_at >= since)
             and (due is None or (run.wake_at is not None and run.wake_at <= due))
+            and (id_prefix is None or run.run_id.startswith(id_prefix))
+            and (min_cost_usd is None or run.usage.cost_usd >= min_cost_usd)
+            and (text is None or holds_text(run, text))
         ]
         return found[offset : offset + limit]
 

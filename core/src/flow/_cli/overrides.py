@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from .._discovery import PluginKind
+from .._events import Event
 from .._flow import Flow
 from .._protocols import Tracer
 from .._usage import UsageLimits
@@ -15,11 +16,18 @@ from .session import Session
 
 
 def overridden(
-    flow: Flow[Any, Any], session: Session, *, trace: Sequence[str] | None, limits: UsageLimits | None, **changes: Any
+    flow: Flow[Any, Any],
+    session: Session,
+    *,
+    trace: Sequence[str] | None,
+    limits: UsageLimits | None,
+    events: Callable[[Event], Any] | None = None,
+    **changes: Any,
 ) -> tuple[Flow[Any, Any], Session]:
     """Return the flow with what the options say, and the session, which knows whether a tracer tells how it goes.
 
     :param limits: those of the command line, which go before the flow's own.
+    :param events: a further listener.
     :param changes: further arguments of `Flow`; those that are ``None`` change nothing.
     """
     tracers, watched = _tracers(flow, trace or [], live=session.wants_progress)
@@ -28,6 +36,7 @@ def overridden(
         changes["usage_limits"] = (flow.usage_limits or UsageLimits()).model_copy(update=given)
     flow = flow.evolve(
         tracers=tracers,
+        hooks=[*flow._hooks, *([events] if events is not None else [])],
         local_tracer=None,  # one of those
         **{name: value for name, value in changes.items() if value is not None},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -51,6 +52,13 @@ _OnChange = Annotated[
     typer.Option(metavar="refuse|continue", help="What to do when the pipeline has changed since the run began."),
 ]
 
+_Events = Annotated[
+    Path | None, typer.Option("--events", metavar="FILE", help="Add each event of the run to FILE, as lines of JSON.")
+]
+_EventsContent = Annotated[
+    bool, typer.Option("--events-content", help="With --events: inputs and outputs, too; secrets stay masked.")
+]
+
 
 @app.command(help=_HELP)
 def resume(
@@ -64,13 +72,15 @@ def resume(
     deadline: _Deadline = None,
     limit_cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What it may spend in all.")] = None,
     limit_tokens: Annotated[int | None, typer.Option(min=0, metavar="N", help="How many tokens, in all.")] = None,
+    events: _Events = None,
+    events_content: _EventsContent = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print what steps stream as it comes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the output and errors, nothing else.")] = False,
 ) -> None:
     """Continue a stored run; the texts for the user stand beside the options."""
     from .._run_ids import check_run_id
-    from ..errors import ConfigurationError
+    from .event_log import event_log
     from .overrides import limits_of, overridden
     from .remembered import is_inside
     from .session import Session
@@ -78,8 +88,7 @@ def resume(
     from .target import load_flow
 
     check_run_id(run_id)
-    if stream and as_json:
-        raise ConfigurationError("--stream and --json exclude each other: one prints pieces, the other a whole")
+    _refuse_both(stream=stream, as_json=as_json)
     app = None if target is None or is_inside(target) else target
     session = Session(stream=stream, as_json=as_json, quiet=quiet, app=app)
     with session.own_stdout():
@@ -108,8 +117,16 @@ def resume(
         limits=limits,
         state=stored.store.where,
         cache=cache,
+        events=event_log(events, content=events_content),
     )
     session.resume(flow, stored.run.run_id, deadline, limits, answers=answers or None, on_change=on_change)
+
+
+def _refuse_both(*, stream: bool, as_json: bool) -> None:
+    from ..errors import ConfigurationError
+
+    if stream and as_json:
+        raise ConfigurationError("--stream and --json exclude each other: one prints pieces, the other a whole")
 
 
 def _given(texts: list[str], stored: StoredRun) -> dict[str, Any]:

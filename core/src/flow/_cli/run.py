@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +19,8 @@ flow run app.py --input "https://example.org"
 flow run app.py:triage --input @ticket.json --context team=billing
 cat article.txt | flow run app.py --input - --stream
 flow run app.py -i 5 --state sqlite:///runs.db --deadline 60 --limit-cost 0.50
-flow run app.py -i 5 --json | jq .usage\n\n"""
+flow run app.py -i 5 --json | jq .usage
+flow run app.py -i 5 --events events.jsonl\n\n"""
     "With --state the run survives its process: see flow runs, flow resume and flow recover. Ctrl-C leaves it to be "
     "resumed; a second one ends the program at once.\n\n"
     "Exit codes: 0 completed or paused, 1 the run failed, 2 wrong use or unreadable input, 3 another process took the "
@@ -38,6 +40,13 @@ _Durability = Annotated[
     typer.Option(metavar="full|normal|exit|off", help="When a stored step is safe; full: before the next one starts."),
 ]
 
+_Events = Annotated[
+    Path | None, typer.Option("--events", metavar="FILE", help="Add each event of the run to FILE, as lines of JSON.")
+]
+_EventsContent = Annotated[
+    bool, typer.Option("--events-content", help="With --events: inputs and outputs, too; secrets stay masked.")
+]
+
 
 @app.command(help=_HELP)
 def run(
@@ -53,6 +62,8 @@ def run(
     limit_cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What the run may spend.")] = None,
     limit_tokens: Annotated[int | None, typer.Option(min=0, metavar="N", help="How many tokens it may use.")] = None,
     run_id: Annotated[str | None, typer.Option(metavar="ID", help="The id of the run; made up when left out.")] = None,
+    events: _Events = None,
+    events_content: _EventsContent = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print what steps stream as it comes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the output and errors, nothing else.")] = False,
@@ -60,6 +71,7 @@ def run(
     """Run a pipeline and print what comes of it; the texts for the user stand beside the options."""
     from .._run_ids import check_run_id, new_id
     from ..errors import ConfigurationError
+    from .event_log import event_log
     from .overrides import limits_of, overridden
     from .remembered import KEY, is_inside, to_remember
     from .run_input import read_input, read_values
@@ -81,6 +93,7 @@ def run(
         limits=limits,
         state=state,
         cache=cache,
+        events=event_log(events, content=events_content),
         durability=durability,
     )
     values = read_values(context or [], flow.context_model)

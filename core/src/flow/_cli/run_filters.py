@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import attrs
 
@@ -28,13 +29,24 @@ class Filters:
     statuses: Sequence[str] = ()
     pipeline: str | None = None
     since: float | None = None
+    text: str | None = None
+    min_cost_usd: float | None = None
     offset: int = 0
     limit: int | None = None
 
     @property
     def narrow(self) -> bool:
         """True when there may be runs that are not wanted."""
-        return bool(self.statuses or self.pipeline is not None or self.since is not None or self.offset)
+        return bool(self.statuses or self._others() or self.offset)
+
+    def _others(self) -> dict[str, Any]:
+        others = {
+            "pipeline": self.pipeline,
+            "since": self.since,
+            "text": self.text,
+            "min_cost_usd": self.min_cost_usd,
+        }
+        return {name: value for name, value in others.items() if value is not None}
 
     async def apply(self, backend: StateBackend) -> tuple[Sequence[RunRecord], bool]:
         """Return the wanted runs, the newest first, and whether there are more."""
@@ -50,14 +62,12 @@ class Filters:
         return found[: self.limit], len(found) > self.limit
 
     async def _newest(self, backend: StateBackend, status: str | None, limit: int, offset: int) -> Sequence[RunRecord]:
-        return await backend.list_runs(
-            status=status, pipeline=self.pipeline, since=self.since, limit=limit, offset=offset
-        )
+        return await backend.list_runs(status=status, limit=limit, offset=offset, **self._others())
 
     async def _everything(self, backend: StateBackend) -> Sequence[RunRecord]:
-        filters = {"pipeline": self.pipeline, "since": self.since}
         pages = [
-            [run async for run in every_run(backend, status=status, **filters)] for status in self.statuses or (None,)
+            [run async for run in every_run(backend, status=status, **self._others())]
+            for status in self.statuses or (None,)
         ]
         return pages[0] if len(pages) == 1 else _newest_first(pages)
 

@@ -11,7 +11,7 @@ import attrs
 
 from .._answers import questions_of
 from .._lease import lease_is_over
-from .._protocols import RunRecord
+from .._protocols import INTERNAL_METADATA, RunRecord
 from .questions import describe
 from .report import answering, command_for
 from .store import Store
@@ -23,8 +23,6 @@ _SHORTEST_ID = 14  # of a made-up id: the millisecond and twelve random bits
 _WIDEST_PIPELINE = 24
 _NARROWEST_PIPELINE = 8
 _LONGEST_REMARK = 300
-_INTERNAL = ("input", "usage_limits")
-"""Keys of the metadata that belong to the kernel."""
 
 
 def is_orphaned(run: RunRecord) -> bool:
@@ -72,7 +70,7 @@ def as_dict(run: RunRecord) -> dict[str, Any]:
 
 def metadata_of(run: RunRecord) -> dict[str, str]:
     """Return what was kept beside the run by others than the kernel."""
-    return {name: value for name, value in run.metadata.items() if name not in _INTERNAL}
+    return {name: value for name, value in run.metadata.items() if name not in INTERNAL_METADATA}
 
 
 def remark_on(run: RunRecord) -> str:

@@ -14,7 +14,6 @@ import typer
 
 from .._blocking import run_sync
 from .._flow import Flow
-from .._protocols import Tracer
 from .._results import RunResult, RunStatus
 from .._run import Run
 from .._stream import StreamChunk
@@ -65,7 +64,7 @@ class Session:
         url = stored_in(flow)
         if url is not None and not self.quiet:
             note = _Announcement(f"run {run_id} is stored in {without_secrets(url)}")
-            flow = flow.evolve(tracers=[note, *flow._tracers], local_tracer=None)
+            flow = flow.evolve(policies=[note, *flow._policies])
         if self.stream:
             self._go(flow, run_id, lambda show: _streamed(flow.stream_async(data, run_id=run_id, **options), show))
         else:
@@ -142,13 +141,17 @@ class Session:
 _Work = Callable[[Callable[[StreamChunk], None]], Awaitable[RunResult[Any]]]
 
 
-class _Announcement(Tracer):
-    """Says where a run is stored when that is so, and before its first step: it may be the last word of a program."""
+class _Announcement:
+    """Says where a run is stored when that is so, and before its first step: it may be the last word of a program.
+
+    A policy of the flow: those go around a run when it has been stored.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def around_run(self, run: Run) -> AbstractContextManager[Any]:
+        """Say it."""
         typer.echo(self._text, err=True)
         return nullcontext()
 

@@ -20,6 +20,7 @@ from ..errors import ConfigurationError, FlowError, RunNotFound
 from .wording import one_line
 
 _PAGE = 500
+_MOST_ALIKE = 100
 _FILES = ("sqlite", "file")
 _USER = re.compile(r"^([^:/?#]*:(?://)?[^:/?#@]*):[^?#]*@")
 _SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth)[^=&]*=)[^&#]*", re.IGNORECASE)
@@ -116,14 +117,15 @@ async def find_run(backend: StateBackend, run_id: str, store: str) -> RunRecord:
     record = await backend.load_run(check_run_id(run_id))
     if record is not None:
         return record
-    found = [record async for record in every_run(backend) if record.run_id.startswith(run_id)]
+    found = await backend.list_runs(id_prefix=run_id, limit=_MOST_ALIKE)
     if not found:
         raise RunNotFound(f"no run in {store} has an id that is or begins with {run_id!r}", hint="See: flow runs")
     if len(found) > 1:
         some = ", ".join(record.run_id for record in found[:3])
         dots = ", ..." if len(found) > 3 else ""
+        count = f"{_MOST_ALIKE} or more" if len(found) == _MOST_ALIKE else f"{len(found)}"
         raise ConfigurationError(
-            f"{len(found)} runs begin with {run_id!r}: {some}{dots}", hint="Type more of the one you mean"
+            f"{count} runs begin with {run_id!r}: {some}{dots}", hint="Type more of the one you mean"
         )
     return found[0]
 

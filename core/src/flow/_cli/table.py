@@ -30,12 +30,12 @@ def terminal_width() -> int:
 def aligned(
     rows: Sequence[Sequence[str]], *, width: int | None = None, to_the_right: Collection[int] = ()
 ) -> list[str]:
-    """Return a line per row, its cells in columns; the last is cut where `width` ends, but not below 8.
+    """Return a line per row, its cells in columns; the last is cut where `width` ends, but not below 6.
 
     :param to_the_right: the numbers of the columns that hold figures.
     """
     widths = widths_of(rows)
-    room = None if width is None else max(8, width - sum(widths[:-1]) - 2 * len(widths[:-1]))
+    room = None if width is None else max(6, width - sum(widths[:-1]) - 2 * len(widths[:-1]))
     return ["  ".join(_padded(row, widths, to_the_right, room)).rstrip() for row in rows]
 
 

@@ -65,9 +65,39 @@ def money(dollars: float) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun.
 
-    >>> count(1, "step"), count(1200, "step"), count(2, "retry")
-    ('1 step', '1,200 steps', '2 retries')
+    >>> count(1, "step"), count(1200, "step"), count(2, "retry"), count(2, "key")
+    ('1 step', '1,200 steps', '2 retries', '2 keys')
     """
     if number != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
     return f"{number:,} {noun}"
+
+
+def pace(per_second: float) -> str:
+    """Return a rate, by the second, minute or hour, with two digits where they tell something.
+
+    >>> [pace(rate) for rate in (1234.5, 12.3, 1.23, 0.4, 0.02, 0.0004)]
+    ['1,234/s', '12/s', '1.2/s', '24/min', '1.2/min', '1.4/h']
+    """
+    rate, unit = per_second, "s"
+    for longer in ("min", "h"):
+        if rate >= 0.995:
+            break
+        rate, unit = rate * 60, longer
+    return f"{rate:,.0f}/{unit}" if rate >= 9.95 else f"{rate:.1f}/{unit}"
+
+
+def time_left(seconds: float) -> str:
+    """Return a time span that is only estimated: nothing below a second, days for what takes so long.
+
+    >>> [time_left(s) for s in (0.2, 12.4, 59.7, 75, 3720, 270_000)]
+    ['<1 s', '12 s', '1m 00s', '1m 15s', '1h 02m', '3d 03h']
+    """
+    whole = round(seconds)
+    if whole < 1:
+        return "<1 s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 86_400:
+        return duration(whole)
+    return f"{whole // 86_400}d {whole % 86_400 // 3600:02}h"

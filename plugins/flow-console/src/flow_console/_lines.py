@@ -8,10 +8,10 @@ from itertools import pairwise
 from rich.text import Text
 
 from flow import CancelSignal, Event, EventKind, PauseSignal, StepResult
+from flow.privacy import shortened
 from flow_console._format import clean, count, duration, first_lines
 from flow_console._nodes import BAD, ROWS_PER_CONTAINER, Node
 from flow_console._options import Options
-from flow_console._privacy import shortened
 from flow_console._report import Report, spent_in
 from flow_console._states import LOOKS, State
 from flow_console._view import RunView
@@ -19,6 +19,9 @@ from flow_console._view import RunView
 _STEPS_IN_A_ROW = 200  # a pipeline is written by hand; what is longer is a loop
 _FAILURES = 10
 _FIRST_MILESTONE = 100
+
+_SILENT = frozenset({EventKind.CHUNK, EventKind.PROGRESS})
+"""What may happen any number of times a second."""
 
 # What was decided, in words of the author of the pipeline or in numbers; other metadata may hold content.
 _DECISIONS = (
@@ -33,9 +36,12 @@ class Lines:
     def __init__(self, options: Options, *, everything: bool) -> None:
         self._options = options
         self._everything = everything or options.detailed
+        self._writes = self._everything or options.shows_content
 
     def of(self, view: RunView, event: Event, trail: Sequence[Node]) -> Iterator[Text]:
         """Yield the lines for one event of a step; nothing for steps that are only counted."""
+        if not self._writes or event.kind in _SILENT:
+            return
         listed = _is_listed(trail)
         if event.kind is EventKind.STEP_FINISHED and isinstance(event.result, StepResult):
             yield from self._finished(view, event, trail, event.result, listed)
@@ -75,6 +81,8 @@ class Lines:
                 host.admitted += 1
             elif self._everything and _is_milestone(host.unlisted):
                 text = f"… {host.unlisted:,} more steps so far"
+                if host.progress is not None:
+                    text += f", {host.progress.gauge(event.at).counted()}"
                 yield self._text(view, event.at, "", State.RUNNING, len(trail) - 1, text)
                 return
             else:

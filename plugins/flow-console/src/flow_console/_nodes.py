@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flow import Pending, RunResult, StepResult, Usage
+from flow_console._progress import Gauge, Progress, Stream
 from flow_console._states import State, state_of, state_of_run
 
 ROWS_PER_CONTAINER = 12
@@ -36,7 +37,8 @@ class Node:
     attempts: int = 1
     iterations: int = 0
     fallback: bool = False
-    chunks: int = 0
+    progress: Progress | None = None
+    stream: Stream | None = None
     usage: Usage = _NOTHING
     reason: str = ""
     children: dict[str, Node] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class Node:
         """How it stands; a group stands as the steps inside it do."""
         if self.own_state is not None:
             return self.own_state
+        if len(self.children) == 1 and not self.forgotten:  # most items run a single step
+            return next(iter(self.children.values())).state
         inside = {child.state for child in self.children.values()} | set(self.forgotten)
         if State.RUNNING in inside:
             return State.RUNNING
@@ -93,6 +97,16 @@ class Node:
         known = [seconds for child in self.children.values() if (seconds := child.elapsed(now)) is not None]
         return sum(known) if known else None
 
+    @property
+    def chunks(self) -> int:
+        """How many chunks it has streamed."""
+        return self.stream.chunks if self.stream is not None else 0
+
+    def gauge(self, now: float) -> Gauge | None:
+        """Return how far it is, while it runs and something is known of that."""
+        measured = self.progress or self.stream
+        return measured.gauge(now) if measured is not None and self.own_state is State.RUNNING else None
+
     def tally(self) -> Counter[State]:
         """Return how many children stand how."""
         return Counter(child.state for child in self.children.values()) + self.forgotten
@@ -116,6 +130,8 @@ class Node:
                 _REMEMBERED, len(self.children)
             )  # so that a step costs the same however many there are
         child = self.children[segment] = Node(segment)
+        if self.progress is not None:
+            self.progress.enter(segment)
         return child
 
     def forget(self, keep: int) -> None:
@@ -133,14 +149,15 @@ class Node:
         ordered = [*first, *(segment for segment in finished if segment not in set(first))]
         for segment in ordered[keep:]:
             self.forgotten[states[segment]] += 1
-            self.forgotten_usage += self.children.pop(segment).spent()
+            if spent := self.children.pop(segment).spent():
+                self.forgotten_usage += spent
 
     def restart(self) -> None:
         """Forget what a failed attempt ran inside."""
         self.children.clear()
         self.forgotten.clear()
         self.forgotten_usage = _NOTHING
-        self.chunks = 0
+        self.progress = self.stream = None
 
     def finish(self, result: StepResult, reason: str) -> None:
         """Take over what a finished step returned."""

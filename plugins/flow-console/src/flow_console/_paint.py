@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from flow_console._format import count, duration, money
+from flow_console._gauge import draw_gauge, least, wanted
+from flow_console._progress import Gauge
 from flow_console._rows import Row
 from flow_console._states import LOOKS, State, sign_of
 
 _WIDEST = 100  # further apart, the eye loses the line between a name and its time
 _GAP = 2
 _NARROWEST_LABEL = 24
+_SHORTEST_NAME = 12  # cells that are left of it beside a count
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,12 @@ def lines_of(rows: Sequence[Row], at: float, width: int, ascii_only: bool) -> li
         cells = [f"{'':{_GAP}}{cells[index]:>{wide}}" for wide, cells in columns]
         while cells and not cells[0].strip():
             cells.pop(0)  # a row without tokens or cost has more room for what it says
-        line = _left(row, at, ascii_only)
-        line.truncate(width - sum(map(len, cells)), overflow="crop" if ascii_only else "ellipsis", pad=True)
+        line = _head(row, at, ascii_only)
+        room = width - sum(map(len, cells))
+        while row.gauge is not None and len(cells) > 1 and line.cell_len + _GAP + wanted(row.gauge) > room:
+            room += len(cells.pop(0))
+        _tell(line, row, ascii_only, room)
+        line.truncate(room, overflow="crop" if ascii_only else "ellipsis", pad=True)
         line.append("".join(cells), style="dim")
         line.rstrip()
         lines.append(line)
@@ -66,7 +74,8 @@ def _time(row: Row) -> str:
     return "" if row.seconds is None else duration(row.seconds)
 
 
-def _left(row: Row, at: float, ascii_only: bool) -> Text:
+def _head(row: Row, at: float, ascii_only: bool) -> Text:
+    """Return where the row stands in the tree, its sign and its name."""
     line = Text(no_wrap=True, overflow="ellipsis", end="\n")
     say = as_ascii if ascii_only else str
     line.append(_guide(row.lasts, ascii_only), style="dim")
@@ -74,12 +83,25 @@ def _left(row: Row, at: float, ascii_only: bool) -> Text:
         return line.append(say(row.label), style="dim")
     line.append(sign_of(row.state, at, ascii_only), style=LOOKS[row.state].style)
     line.append(" ")
-    line.append(say(row.label), style="bold" if not row.lasts else "dim" if row.faint else "")
-    if row.note:
-        line.append(say(f"  {row.note}"), style="yellow" if row.state is State.PAUSED else "dim")
+    return line.append(say(row.label), style="bold" if not row.lasts else "dim" if row.faint else "")
+
+
+def _tell(line: Text, row: Row, ascii_only: bool, room: int) -> None:
+    """Add what there is to say of the row in at most `room` cells, the name included."""
+    say = as_ascii if ascii_only else str
+    note = say(f"  {row.note}") if row.note else ""
+    if row.gauge is not None:
+        indent = line.cell_len - cell_len(say(row.label))
+        _measure(line, row.gauge, room - len(note), indent + _SHORTEST_NAME, ascii_only)
+    line.append(note, style="yellow" if row.state is State.PAUSED else "dim")
     if row.reason:
         line.append(say(f"  {row.reason}"), style="red")
-    return line
+
+
+def _measure(line: Text, gauge: Gauge, room: int, shortest: int, ascii_only: bool) -> None:
+    """Add how far the step is; a long name is cut before the count is, but never below `shortest` cells."""
+    line.truncate(max(shortest, room - _GAP - least(gauge)), overflow="crop" if ascii_only else "ellipsis")
+    line.append(f"{'':{_GAP}}").append_text(draw_gauge(gauge, room - line.cell_len - _GAP, ascii_only))
 
 
 def _guide(lasts: tuple[bool, ...], ascii_only: bool) -> str:

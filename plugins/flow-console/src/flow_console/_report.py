@@ -12,10 +12,10 @@ from rich.text import Text
 
 from flow import RunResult, StepResult, Usage
 from flow.errors import FlowError
+from flow.privacy import texts_in, withhold
 from flow_console._format import clean, count, duration, first_lines, money
 from flow_console._nodes import own_retries, tree_of
 from flow_console._paint import Frame, as_ascii
-from flow_console._privacy import texts_in, withhold
 from flow_console._rows import layout
 from flow_console._states import LOOKS, State, sign_of, state_of, state_of_run
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from flow import Usage
 from flow_console._format import clean, count
 from flow_console._nodes import BAD, ROWS_PER_CONTAINER, Node
+from flow_console._progress import Gauge
 from flow_console._states import State
 
 _SETTLED = frozenset({State.DONE, State.REPLAYED, State.CACHED})
+_STOPPED = frozenset({State.FAILED, State.PAUSED, State.CANCELLED})
 _ALL = 1_000_000
 
 
@@ -25,6 +27,7 @@ class Row:
     lasts: tuple[bool, ...]
     state: State | None
     label: str
+    gauge: Gauge | None = None
     note: str = ""
     reason: str = ""
     usage: Usage | None = None
@@ -71,8 +74,10 @@ def row_of(root: Node, tag: str, now: float) -> Row:
     while running := [child for child in node.children.values() if child.state is State.RUNNING]:
         node = running[0]
         where.append(clean(node.name or node.segment))
+        if node.progress is not None:
+            where[-1] += f" {node.progress.gauge(now).counted()}"
     note = f"{tag}  {' › '.join(where)}".rstrip()
-    return Row((), root.state, clean(root.name), note, usage=root.spent() or None, seconds=root.elapsed(now))
+    return Row((), root.state, clean(root.name), note=note, usage=root.spent() or None, seconds=root.elapsed(now))
 
 
 def _rows(node: Node, fit: Fit, now: float, lasts: tuple[bool, ...]) -> Iterator[Row]:
@@ -80,11 +85,13 @@ def _rows(node: Node, fit: Fit, now: float, lasts: tuple[bool, ...]) -> Iterator
     folded = len(lasts) >= fit.depth or (bool(lasts) and not fit.inside_done and node.state in _SETTLED)
     shown = [] if folded else _chosen(node, fit.steps if node.is_pipeline else fit.items)
     hidden = node.size - len(shown)
+    gauge = node.gauge(now)
     yield Row(
         lasts,
         node.state,
         label,
-        note=" · ".join(_notes(node, bool(hidden), bool(lasts))),
+        gauge,
+        note=" · ".join(_notes(node, gauge is None and bool(hidden), bool(lasts))),
         reason=node.reason if node.state is State.FAILED and not _failed_inside(node) else "",
         usage=node.spent() or None,
         seconds=node.elapsed(now),
@@ -145,8 +152,10 @@ def _notes(node: Node, counted: bool, below: bool) -> Iterator[str]:
         yield str(node.own_state)
     if node.own_state is State.PAUSED and not node.children and below:
         yield "waits for an answer"
-    if node.chunks:
+    if node.chunks and (node.progress is not None or node.own_state is not State.RUNNING):
         yield count(node.chunks, "chunk")
+    if node.progress is not None and node.own_state in _STOPPED:
+        yield node.progress.gauge(0.0).counted()
     if counted:
         yield tally_text(node)
 

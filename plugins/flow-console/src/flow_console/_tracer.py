@@ -80,7 +80,7 @@ class ConsoleTracer(Tracer):
     @contextmanager
     def around_run(self, run: Run) -> Iterator[None]:
         """Learn what events do not tell: the pipeline's name and whether the run can be resumed."""
-        facts = Facts(run.pipeline, run.journal is not None)
+        facts = Facts(run.pipeline, run.stored)
         with self._lock:
             self._forget_lost()
             self._facts[run.run_id] = facts

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flow import Event, EventKind, StepResult
+from flow import Event, EventKind, StepResult, StreamChunk
+from flow.privacy import texts_in, withhold
 from flow_console._nodes import Node
 from flow_console._options import Options
-from flow_console._privacy import texts_in, withhold
+from flow_console._progress import Progress, Stream, progress_after
 from flow_console._report import reason_of
 from flow_console._states import State, state_of
 
@@ -50,8 +52,13 @@ class RunView:
             self._inputs[event.path] = event.data
             node.restart()
             node.own_state, node.started, node.seconds, node.attempts = State.RUNNING, event.at, None, 1
+            if (progress := _counting(trail)) is not None:
+                progress.start(node.segment)
         elif event.kind is EventKind.STEP_FINISHED and isinstance(event.result, StepResult):
             self._finish(node, event.path, event.result)
+            if (progress := _counting(trail)) is not None:
+                failed = node.own_state is State.FAILED
+                progress.finish(node.segment, event.at, failed=failed, replayed=event.result.replayed)
         elif event.kind is EventKind.RETRY:
             node.restart()
             node.attempts = event.attempt
@@ -59,7 +66,9 @@ class RunView:
             node.restart()
             node.fallback = True
         elif event.kind is EventKind.CHUNK:
-            node.chunks = 0 if event.chunk.meta and event.chunk.meta.get("restart") else node.chunks + 1
+            _stream(node, event.chunk, event.at)
+        elif event.kind is EventKind.PROGRESS:
+            node.progress = progress_after(node.progress, event.detail or {}, event.at)
         elif event.kind in (EventKind.PAUSED, EventKind.CANCELLED):
             self._inputs.pop(event.path, None)
             node.own_state = State.PAUSED if event.kind is EventKind.PAUSED else State.CANCELLED
@@ -79,3 +88,17 @@ class RunView:
         """Return a message of the step at `path` without the input and output it repeats, if they may not be shown."""
         values = (self._inputs.get(path), self.input, output)
         return withhold(message, texts_in(*values, secrets_only=self._options.shows_content))
+
+
+def _counting(trail: Sequence[Node]) -> Progress | None:
+    """Return what counts the items, if the last node of the trail is a step of an item."""
+    return trail[-3].progress if len(trail) > 2 and trail[-2].is_group else None
+
+
+def _stream(node: Node, chunk: StreamChunk, at: float) -> None:
+    if chunk.meta and chunk.meta.get("restart"):
+        node.stream = None
+        return
+    if node.stream is None:
+        node.stream = Stream(at)
+    node.stream.add(chunk.data if isinstance(chunk.data, str) else "", at)

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import orjson
 
-from flow import RunRecord, check_run_id
+from flow import RunRecord, check_run_id, holds_text
 from flow.errors import ConfigurationError, StateError
 from flow_file._disk import Disk
 from flow_file._journal import Journal
@@ -36,6 +36,7 @@ class Entry:
     pipeline: str
     wake_at: float | None
     updated_at: float
+    cost_usd: float
     size: int
     offset: int
     end: int
@@ -50,14 +51,20 @@ class Wanted:
     pipeline: str | None = None
     since: float | None = None
     due: float | None = None
+    id_prefix: str | None = None
+    text: str | None = None
+    min_cost_usd: float | None = None
 
     def takes(self, run: Entry | RunRecord) -> bool:
-        """Tell whether a run belongs to it."""
+        """Tell whether a run belongs to it, its texts aside: an entry does not have them."""
+        cost_usd = run.usage.cost_usd if isinstance(run, RunRecord) else run.cost_usd
         return (
             self.status in (None, run.status)
             and self.pipeline in (None, run.pipeline)
             and (self.since is None or run.created_at >= self.since)
             and (self.due is None or (run.wake_at is not None and run.wake_at <= self.due))
+            and (self.id_prefix is None or run.run_id.startswith(self.id_prefix))
+            and (self.min_cost_usd is None or cost_usd >= self.min_cost_usd)
         )
 
 
@@ -100,11 +107,15 @@ class Listing:
         for run in self._newest(wanted):
             if len(page) >= limit:
                 break
-            if offset > 0:
+            if offset > 0 and wanted.text is None:
                 offset -= 1
                 continue
             record = self._whole(run)
-            if record is not None:
+            if record is None or (wanted.text is not None and not holds_text(record, wanted.text)):
+                continue
+            if offset > 0:
+                offset -= 1
+            else:
                 page.append(record)
         return page
 
@@ -188,7 +199,7 @@ class Listing:
             run = fields["run"]
             entry = Entry(
                 run["run_id"], run["created_at"], run["status"], run["pipeline"], run["wake_at"], run["updated_at"],
-                fields["size"], offset, end, "input" in run,
+                run["usage"]["cost_usd"], fields["size"], offset, end, "input" in run,
             )  # fmt: skip
             self._drop(entry.run_id)
             self._settled[entry.run_id] = entry

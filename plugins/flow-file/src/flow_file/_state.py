@@ -116,11 +116,22 @@ class FileState:
         pipeline: str | None = None,
         since: float | None = None,
         due: float | None = None,
+        id_prefix: str | None = None,
+        text: str | None = None,
+        min_cost_usd: float | None = None,
         limit: int = 20,
         offset: int = 0,
     ) -> Sequence[RunRecord]:
         """Return the newest runs first."""
-        wanted = Wanted(status=status, pipeline=pipeline, since=since, due=due)
+        wanted = Wanted(
+            status=status,
+            pipeline=pipeline,
+            since=since,
+            due=due,
+            id_prefix=id_prefix,
+            text=text,
+            min_cost_usd=min_cost_usd,
+        )
         page: list[RunRecord] = await self._ask(_OTHERS, lambda: self._listing.page(wanted, limit, offset))
         return page
 

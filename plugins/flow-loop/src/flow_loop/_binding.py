@@ -31,6 +31,8 @@ def _bind_loop(step: Loop[Any, Any], binder: Binder) -> Execute:
     async def run(data: Any, scope: Scope) -> StepResult:
         output: Any = None
         iteration = 0
+        if scope.run.observers is not None:
+            await scope.progress(0, step.max_loops, unit="iteration")
         try:
             if first_input is not None:
                 data = await first_input(data, scope.context)
@@ -65,6 +67,8 @@ def _bind_refine(step: Refine[Any, Any], binder: Binder) -> Execute:
 
     async def run(data: Any, scope: Scope) -> StepResult:
         artifact, feedback = None, None
+        if scope.run.observers is not None:
+            await scope.progress(0, step.max_refinements, unit="iteration")
         for iteration in range(1, step.max_refinements + 1):
             turn = scope.child(f"i{iteration}")
             made = await generate({"original_input": data, "feedback": feedback}, turn)

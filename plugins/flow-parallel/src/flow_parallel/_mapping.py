@@ -35,6 +35,8 @@ def bind_map(step: MapOver[Any, Any], binder: Binder) -> Execute:
     async def run(data: Any, scope: Scope) -> StepResult:
         items = await _items(step, items_of, data, scope)
         limit = min(step.max_concurrency, len(items)) if isinstance(items, Sized) else step.max_concurrency
+        if scope.run.observers is not None:
+            await scope.progress(0, len(items) if isinstance(items, Sized) else None)
         outcome: _Collected = _Folded(step, limit) if step.reduce is not None else _Collected(step)
 
         async def work(numbered: tuple[int, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from flow import RunNotFound, RunOwned, RunRecord, StateError, lease_clock, lease_is_over
+from flow import INTERNAL_METADATA, RunNotFound, RunOwned, RunRecord, StateError, lease_clock, lease_is_over
 from flow_sqlite._blobs import BlobStore
 from flow_sqlite._faults import corrupt_error
 from flow_sqlite._journal import lease_lost
@@ -145,23 +145,42 @@ def _leased(run: RunRecord, lease_s: float) -> tuple[RunRecord, float]:
     return attrs.evolve(run, lease_until=until), lease_clock() + lease_s
 
 
-def selection(
-    status: str | None, pipeline: str | None, since: float | None, due: float | None, limit: int, offset: int
-) -> tuple[str, dict[str, Any]]:
+_TEXT_IN = """(
+    instr(lower(run_id), lower(:text)) OR instr(lower(pipeline), lower(:text))
+    OR instr(lower(coalesce(error, '')), lower(:text))
+    OR EXISTS (
+        SELECT 1 FROM json_each(metadata) AS told
+        WHERE told.key NOT IN ({internal}) AND instr(lower(told.value), lower(:text))
+    )
+)""".format(internal=", ".join(f"'{name}'" for name in sorted(INTERNAL_METADATA)))
+
+
+def selection(*, limit: int, offset: int, **filters: Any) -> tuple[str, dict[str, Any]]:
     """Return the clause that selects the newest runs with all the given values, and the values it is bound to.
 
-    >>> selection("failed", None, None, None, 20, 0)[0]
+    >>> selection(status="failed", limit=20, offset=0)[0]
     'WHERE status = :status ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :offset'
     """
     conditions = {
-        "status = :status": status,
-        "pipeline = :pipeline": pipeline,
-        "created_at >= :since": since,
-        "wake_at <= :due": due,
+        "status": "status = :status",
+        "pipeline": "pipeline = :pipeline",
+        "since": "created_at >= :since",
+        "due": "wake_at <= :due",
+        "id_prefix": "run_id >= :id_prefix AND run_id < :id_end",
+        "min_cost_usd": "cost_usd >= :min_cost_usd",
+        "text": _TEXT_IN,
     }
-    used = [condition for condition, value in conditions.items() if value is not None]
+    values = {name: value for name, value in filters.items() if value is not None}
+    # The pluses keep SQLite from walking all runs by their age, or all of a status, when only few can be meant.
+    order = "+created_at DESC" if "due" in values or "id_prefix" in values else "created_at DESC"
+    if "id_prefix" in values:
+        values["id_end"] = f"{values['id_prefix']}{_AFTER_EVERY_ID}"
+        conditions |= {"status": "+status = :status", "pipeline": "+pipeline = :pipeline"}
+    used = [condition for name, condition in conditions.items() if name in values]
     where = f"WHERE {' AND '.join(used)} " if used else ""
-    values = {"status": status, "pipeline": pipeline, "since": since, "due": due, "limit": limit, "offset": offset}
-    # The plus keeps SQLite from walking all runs by their age when only few of them have a time to wake up.
-    order = "+created_at DESC" if due is not None else "created_at DESC"
+    values |= {"limit": limit, "offset": offset}
     return f"{where}ORDER BY {order}, id DESC LIMIT :limit OFFSET :offset", values
+
+
+_AFTER_EVERY_ID = "\x7f"
+"""Greater than every character of an id."""

@@ -90,11 +90,24 @@ class SqliteState:
         pipeline: str | None = None,
         since: float | None = None,
         due: float | None = None,
+        id_prefix: str | None = None,
+        text: str | None = None,
+        min_cost_usd: float | None = None,
         limit: int = 20,
         offset: int = 0,
     ) -> Sequence[RunRecord]:
         """Return the newest runs first."""
-        where, values = selection(status, pipeline, since, due, limit, offset)
+        where, values = selection(
+            status=status,
+            pipeline=pipeline,
+            since=since,
+            due=due,
+            id_prefix=id_prefix,
+            text=text,
+            min_cost_usd=min_cost_usd,
+            limit=limit,
+            offset=offset,
+        )
         database = self._handle.database
         return await database.read(lambda c: Runs(c, database.path).select(where, values), self._target)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -124,6 +124,36 @@ class OneAtATime(Tracer):
 class TestOneAtATime(TracerSuite):
     def make_tracer(self) -> Tracer:
         return OneAtATime()
+
+
+class KeepsObjects(Tracer):
+    @contextmanager
+    def around_run(self, run: Run) -> Iterator[None]:
+        run.metadata["ticket"] = run.run_id
+        yield
+
+
+class TestKeepsObjects(TracerSuite):
+    def make_tracer(self) -> Tracer:
+        return KeepsObjects()
+
+
+class RepeatsAttempts(Tracer):
+    def wrap_attempt(self, step: Any, binder: Binder) -> Wrap | None:
+        def wrap(execute: Execute) -> Execute:
+            async def again(data: Any, scope: Scope) -> StepResult:
+                with suppress(Exception):
+                    await execute(data, scope)
+                return await execute(data, scope)
+
+            return again
+
+        return wrap
+
+
+class TestRepeatsAttempts(TracerSuite):
+    def make_tracer(self) -> Tracer:
+        return RepeatsAttempts()
 
 
 # -- validators

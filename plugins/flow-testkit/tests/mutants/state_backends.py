@@ -511,6 +511,39 @@ class TestKnowsNoTimes(Subject):
     mutant = KnowsNoTimes
 
 
+class FindsIdsAnywhere(Sound):
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
+        part = filters.pop("id_prefix", None)
+        found = await self.inner.list_runs(limit=10_000, **filters)
+        return [run for run in found if part is None or part in run.run_id][offset : offset + limit]
+
+
+class TestFindsIdsAnywhere(Subject):
+    mutant = FindsIdsAnywhere
+
+
+class SearchesTheInput(Sound):
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
+        text = filters.pop("text", None)
+        found = await self.inner.list_runs(limit=10_000, **filters)
+        return [run for run in found if text is None or text.lower() in str(run).lower()][offset : offset + limit]
+
+
+class TestSearchesTheInput(Subject):
+    mutant = SearchesTheInput
+
+
+class CountsNoCents(Sound):
+    async def list_runs(self, *, limit: int = 20, offset: int = 0, **filters: Any) -> Sequence[RunRecord]:
+        least = filters.pop("min_cost_usd", None)
+        found = await self.inner.list_runs(limit=10_000, **filters)
+        return [run for run in found if least is None or run.usage.cost_usd > least][offset : offset + limit]
+
+
+class TestCountsNoCents(Subject):
+    mutant = CountsNoCents
+
+
 class PrunesEverything(Sound):
     async def prune(self, *, older_than: float, keep: int = 0) -> int:
         old = [run for run in await self.list_runs(limit=1000) if run.updated_at < older_than][keep:]

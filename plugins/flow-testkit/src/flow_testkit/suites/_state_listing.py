@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flow import StateBackend
+from flow import StateBackend, Usage
 from flow_testkit.suites._records import run_record, step_record
 from flow_testkit.suites._state_subject import HOUR, OWNER, StateSubject, begun, journal, listed, loaded
 
@@ -110,6 +110,60 @@ class StateListTests(StateSubject):
             epoch = await state.claim_run("run-03", OWNER, HOUR)
             await state.update_run("run-03", epoch, wake_at=None)
             assert await listed(state, due=FAR_AWAY) == ["run-01"]
+
+    @pytest.mark.asyncio
+    async def test_runs_are_found_by_how_their_ids_begin(self) -> None:
+        """Failing means: the beginning of an id finds too much or too little; ids are letters, digits, - and _."""
+        async with self.opened() as state:
+            for number, run_id in enumerate(("a-1", "a-10", "a-2", "A-1", "a_1", "a", "b-a-1", "azz")):
+                await state.create_run(run_record(run_id, created_at=BEGIN + number))
+            assert await listed(state, id_prefix="a-1") == ["a-10", "a-1"]
+            assert await listed(state, id_prefix="a") == ["azz", "a", "a_1", "a-2", "a-10", "a-1"]
+            assert await listed(state, id_prefix="a_") == ["a_1"], "an underscore is a letter as any other"
+            assert await listed(state, id_prefix="a-1", limit=1, offset=1) == ["a-1"]
+            assert await listed(state, id_prefix="a-1", pipeline="report") == []
+            assert await listed(state, id_prefix="c") == []
+            assert len(await listed(state, id_prefix="")) == 8
+
+    @pytest.mark.asyncio
+    async def test_runs_are_found_by_text(self) -> None:
+        """Failing means: `text` looks elsewhere than in `flow.search_texts`, or takes some characters for patterns."""
+        async with self.opened() as state:
+            told: dict[str, dict[str, Any]] = {
+                "by-error": {"error": 'Refused: 100% of "quota_1" used'},
+                "by-metadata": {"metadata": {"ticket": 'Größe \\ "Refused"', "input": "refused"}},
+                "by-pipeline": {"pipeline": "refused-orders"},
+                "refused-id": {},
+                "elsewhere": {"input": b'"refused"', "metadata": {"refused": "key", "usage_limits": "refused"}},
+                "nothing": {"error": None},
+            }
+            for number, (run_id, fields) in enumerate(told.items()):
+                await state.create_run(run_record(run_id, created_at=BEGIN + number, **fields))
+            assert await listed(state, text="rEFUSED") == ["refused-id", "by-pipeline", "by-metadata", "by-error"]
+            assert await listed(state, text="refused", limit=2, offset=1) == ["by-pipeline", "by-metadata"]
+            assert await listed(state, text="refused", pipeline="audit", since=BEGIN + 1) == [
+                "refused-id",
+                "by-metadata",
+            ]
+            assert await listed(state, text="100%") == ["by-error"]
+            assert await listed(state, text="quota_1") == ["by-error"]
+            assert await listed(state, text="quotax1") == []
+            assert await listed(state, text='größe \\ "R') == ["by-metadata"]
+            assert await listed(state, text="x%e") == []
+
+    @pytest.mark.asyncio
+    async def test_runs_are_found_by_what_they_cost(self) -> None:
+        """Failing means: `min_cost_usd` is not the least cost, that sum included."""
+        async with self.opened() as state:
+            for number in range(4):
+                record = run_record(f"run-{number}", created_at=BEGIN + number, usage=Usage(number * 0.25))
+                await state.create_run(record)
+            assert await listed(state, min_cost_usd=0.5) == ["run-3", "run-2"]
+            assert await listed(state, min_cost_usd=0.51) == ["run-3"]
+            assert await listed(state, min_cost_usd=0.0, limit=1, offset=3) == ["run-0"]
+            epoch = await state.claim_run("run-0", OWNER, HOUR)
+            await state.update_run("run-0", epoch, usage=Usage(9.0), owner=None)
+            assert await listed(state, min_cost_usd=1.0) == ["run-0"]
 
 
 class StatePruneTests(StateSubject):

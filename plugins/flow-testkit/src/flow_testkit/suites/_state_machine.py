@@ -60,6 +60,9 @@ FILTERS: list[dict[str, Any]] = [
     {"pipeline": "audit", "status": "completed"},
     {"since": BEGIN + 2.0},
     {"since": BEGIN + 2.0, "pipeline": "audit", "status": "running"},
+    {"id_prefix": "run-1"},
+    {"text": "AUDIT", "status": "completed"},
+    {"min_cost_usd": 0.1},
 ]
 
 
@@ -314,12 +317,19 @@ def _fits(
     pipeline: str | None = None,
     since: float | None = None,
     due: float | None = None,
+    id_prefix: str = "",
+    text: str = "",
+    min_cost_usd: float = 0.0,
 ) -> bool:
+    texts = [record.run_id, record.pipeline, record.error or "", *record.metadata.values()]
     return (
         status in (None, record.status)
         and pipeline in (None, record.pipeline)
         and (since is None or record.created_at >= since)
         and (due is None or (record.wake_at is not None and record.wake_at <= due))
+        and record.run_id.startswith(id_prefix)
+        and any(text.lower() in told.lower() for told in texts)
+        and record.usage.cost_usd >= min_cost_usd
     )
 
 

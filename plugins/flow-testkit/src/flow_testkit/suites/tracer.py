@@ -119,6 +119,19 @@ class TracerSuite(Suite):
             assert (await flow.resume_async(failed.run_id)).success
 
     @pytest.mark.asyncio
+    async def test_what_it_keeps_with_a_run_can_be_stored(self) -> None:
+        """Failing means: it puts something else than texts into ``run.metadata``, or takes away what is there."""
+        store = self.kernel.open_state("memory://")
+        async with self.opened() as tracer:
+            flow = self.flow(Step("first", Probe(error=broken, times=1)), state=store, tracers=[tracer])
+            run = await flow.run_async("data", metadata={"ticket": "A-1"})
+            await flow.resume_async(run.run_id)
+        (record,) = await store.list_runs()
+        assert record.metadata["ticket"] == "A-1"
+        kinds = {type(value) for pair in record.metadata.items() for value in pair}
+        assert kinds == {str}
+
+    @pytest.mark.asyncio
     async def test_runs_at_the_same_time_do_not_meet(self) -> None:
         """Failing means: the tracer takes for granted that there is one run."""
         async with self.opened() as tracer:

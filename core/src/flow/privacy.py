@@ -1,7 +1,11 @@
-"""What may be printed: secrets are masked, prompts and outputs withheld unless they were asked for.
+"""What may leave the process: secrets are masked, prompts and outputs withheld unless they were asked for.
 
 Masking works on what can be recognised: secret types, telling field names, texts of a known shape. It is a net, not a
-proof; the proof is that content is not printed at all by default.
+proof; the proof is that content is not written at all by default.
+
+    >>> from flow.privacy import mask, withhold
+    >>> withhold("cannot parse 'the prompt of a customer'", ["the prompt of a customer"])
+    "cannot parse '[withheld]'"
 """
 
 from __future__ import annotations
@@ -12,8 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any
 
+__all__ = ["MASK", "WITHHELD", "is_secret_name", "mask", "shortened", "texts_in", "withhold"]
+
 MASK = "****"
+"""What stands in the place of a secret."""
 WITHHELD = "[withheld]"
+"""What stands in the place of content."""
 
 _SECRET_TYPES = frozenset({"Secret", "SecretBytes", "SecretStr"})
 _SECRET_NAME = re.compile(
