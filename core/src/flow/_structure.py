@@ -45,7 +45,7 @@ def structure(item: BaseStep[Any, Any] | Pipeline[Any, Any]) -> dict[str, Any]:
         for field in attrs.fields(type(item)):
             value = item.__getattribute__(field.name)
             if field.name not in _NOT_STRUCTURE and not _is_default(field, value) and not _holds(value, inside):
-                config[field.name] = describe(value) if field.name in _VALUES else _outline(value)
+                config[field.name] = _told(field.name, value, describe if field.name in _VALUES else _outline)
     return {
         "name": item.name,
         "kind": item.kind,

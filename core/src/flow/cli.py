@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._cli.table import aligned, terminal_width
     from ._cli.target import load_flow
     from ._cli.wording import ago, columns, cut, duration, iso, lines_of, moment, one_line, quoted
+    from ._dsl import find_renderer
 
 __all__ = [
     "Filters",
@@ -44,6 +45,7 @@ __all__ = [
     "cut",
     "duration",
     "every_run",
+    "find_renderer",
     "find_run",
     "is_orphaned",
     "iso",
@@ -78,6 +80,7 @@ _HOMES = {
     "_cli.table": "aligned terminal_width",
     "_cli.target": "load_flow",
     "_cli.wording": "ago columns cut duration iso lines_of moment one_line quoted",
+    "_dsl": "find_renderer",
 }
 _HOME_OF = {
     name.partition("=")[0]: (module, name.rpartition("=")[2])

@@ -117,6 +117,8 @@ class GracefulDegradation:
             return None
         if event.kind is EventKind.CHUNK and level >= min(off_at[PROGRESS], off_at[INPUT_OUTPUT_CAPTURE]):
             return None
+        if event.kind is EventKind.PROGRESS and level >= off_at[PROGRESS]:
+            return None
         return _without_content(event) if level >= off_at[INPUT_OUTPUT_CAPTURE] else event
 
 
