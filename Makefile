@@ -43,7 +43,7 @@ check: $(STAMP)  ## lint, format, types, layering, house rules, documents
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest -q -m check tests core/tests/test_static_typing.py
 
-demo: $(STAMP)  ## audit the packages installed here, kill the audit, go on, answer its question
+demo: $(STAMP)  ## audit the packages installed here, kill the audit, go on, answer its question, look at the run
 	$(BIN)/flow plugins list
 	$(BIN)/python examples/dependency_audit/demo.py
 

@@ -1,4 +1,4 @@
-"""The demo: an audit is killed in the middle, continued, asks a person, and gets its answer.
+"""The demo: an audit is killed in the middle, continued, asks a person, gets its answer, and is looked at.
 
     python examples/dependency_audit/demo.py
 
@@ -54,7 +54,9 @@ def main() -> int:
     tell("It may be answered today or next week. A third process takes the answer:")
     flow("resume", "demo", "--answer", "yes", "--quiet")
     show_report()
-    return sum_up(before, finished_steps(STORE), killed=killed)
+    code = sum_up(before, finished_steps(STORE), killed=killed)
+    show_what_happened()
+    return code
 
 
 def sum_up(before: dict[str, float], after: dict[str, float], *, killed: bool) -> int:
@@ -67,6 +69,15 @@ def sum_up(before: dict[str, float], after: dict[str, float], *, killed: bool) -
         f"The whole report: {FOLDER / 'report.md'}",
     )
     return 1 if again else 0
+
+
+def show_what_happened() -> None:
+    """Draw the tree and the waterfall of the run, and say how to look further."""
+    tell("What happened when, in all of its processes. The time in between, when nobody worked on it, is cut out:")
+    flow("lens", "trace", "demo", "--depth", "2", "--width", str(WIDTH))
+    tell("To look further:")
+    for words in (["show", "demo"], ["stats"], ["replay", "demo"]):
+        command("lens", *words)
 
 
 def tell(*lines: str) -> None:

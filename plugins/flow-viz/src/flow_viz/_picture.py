@@ -139,7 +139,7 @@ def _by_another(flow: Flow[Any, Any] | None, run_id: str | None, options: Option
     if flow is None or run_id is not None:
         raise ConfigurationError(f"{options.format} draws pipelines and no runs", hint="flow viz app.py, without --run")
     text = str(find_renderer(options.format)(flow.pipeline))
-    steps = draw(read(flow)).folded.steps
+    steps = draw(read(flow), run=None, depth=None, max_nodes=MAX_NODES, types=False).folded.steps
     return Picture(text=text, format=options.format, pipeline=flow.pipeline.name, steps=steps, drawn=steps, left_out="")
 
 
