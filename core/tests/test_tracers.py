@@ -202,3 +202,32 @@ async def test_a_slow_listener_is_told_how_many_events_it_missed(caplog: pytest.
     gap = recorder.kinds.index("events.dropped")
     assert recorder.events[gap - 1].chunk.data == len(chunks[: gap - 2]) - 1, "told where they are missing"
     assert "was too slow" in caplog.text
+
+
+# -- what a run tells whoever listens to it
+
+
+async def test_chunks_and_the_result_are_there_for_a_tracer_although_nobody_reads_the_stream() -> None:
+    told: list[Any] = []
+
+    class Listens(Tracer):
+        @contextlib.contextmanager
+        def _around(self, run: Run) -> Iterator[None]:
+            run.streaming = {self: lambda chunk: told.append((chunk.stream_id, chunk.data))}
+            assert run.result is None
+            yield
+            told.append(run.result)
+
+        def around_run(self, run: Run) -> contextlib.AbstractContextManager[None]:
+            return self._around(run)
+
+    async def words(data: str) -> Any:
+        for word in data.split():
+            yield word
+
+    result = await Flow(Step("words", words), tracers=[Listens()]).run_async("to be")
+    assert told == [("0:words", "to"), ("0:words", "be"), result]
+    told.clear()
+    async for _ in Flow(Step("words", words), tracers=[Listens()]).stream_async("to be"):
+        pass
+    assert told[:2] == [("0:words", "to"), ("0:words", "be")], "also when somebody reads it"

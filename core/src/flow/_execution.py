@@ -159,6 +159,7 @@ async def _finish(run: Run, ending: Ending, started_at: float, started: float) -
         started_at=started_at,
         latency_s=time.perf_counter() - started,
     )
+    run.result = result
     if run.journal is not None:
         await run.journal.finish(result, run.metadata if run.metadata != run.kept_metadata else None)
     if run.observers is not None:

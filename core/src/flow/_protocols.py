@@ -85,7 +85,8 @@ class Tracer:
         """Return a context manager that is entered around the whole run, before a new run is stored.
 
         What it adds to ``run.metadata`` is kept with a stored run: at once for a new one, with the end of this
-        execution for one that is resumed (``run.resumed``), whose metadata is what was kept before.
+        execution for one that is resumed (``run.resumed``), whose metadata is what was kept before; a fork begins with
+        that of the run it comes from. When the context manager is left, ``run.result`` says how the run has ended.
         """
         return nullcontext()
 

@@ -135,7 +135,6 @@ def _order(segment: str) -> tuple[str, int] | None:
 
 def forked(record: RunRecord, run_id: str, at: str, now: float, fingerprint: str) -> RunRecord:
     """Return the record of a new run that begins as another one did."""
-    metadata = {name: value for name, value in record.metadata.items() if name != "traceparent"}
     return attrs.evolve(
         record,
         run_id=run_id,
@@ -153,5 +152,5 @@ def forked(record: RunRecord, run_id: str, at: str, now: float, fingerprint: str
         error=None,
         pending=None,
         wake_at=None,
-        metadata={**metadata, "forked_from": record.run_id, "forked_at": at},
+        metadata={**record.metadata, "forked_from": record.run_id, "forked_at": at},
     )

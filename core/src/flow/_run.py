@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._events import Observers
     from ._journal import Journal
     from ._reservations import Reservations
-    from ._results import Pending
+    from ._results import Pending, RunResult
     from ._stream import Channel
     from ._usage import UsageLimits
 
@@ -36,8 +36,8 @@ class Run:
     __slots__ = (
         "_ended", "_task", "_task_cancelling", "answers", "context", "deadline", "deadline_at",
         "interrupted_at", "interruption", "journal", "kept_metadata", "metadata", "observers", "own_limits",
-        "pipeline", "questions", "reservations", "resources", "resumed", "retries_left", "root", "run_id",
-        "spending", "stored", "stream", "trace_id",
+        "pipeline", "questions", "reservations", "resources", "result", "resumed", "retries_left", "root",
+        "run_id", "spending", "stored", "stream", "streaming", "trace_id",
     )  # fmt: skip
 
     def __init__(self, run_id: str, trace_id: str, *, pipeline: str, context: BaseModel | None, resources: Any) -> None:
@@ -78,6 +78,10 @@ class Run:
         """Retries that steps inside a step that is being retried may still make: nesting does not multiply them."""
         self.spending: dict[object, Callable[[Scope, Usage], None]] | None = None
         """Called with the scope that spends and what it spends, on the thread that does; by whoever listens."""
+        self.streaming: dict[object, Callable[[StreamChunk], None]] | None = None
+        """Called with each chunk that a step streams, also when nobody reads the stream; by whoever listens."""
+        self.result: RunResult[Any] | None = None
+        """How the run has ended, as soon as it has."""
         self.reservations: Reservations | None = None
         """What steps that declare an `Estimate` and are running now may still spend; made by the first of them."""
         self.root = Scope(self, "", None)
@@ -321,10 +325,13 @@ class Scope:
     async def emit(self, data: Any, *, done: bool = False, meta: Mapping[str, Any] | None = None) -> None:
         """Send a chunk to the run's stream and to the listeners; waits while the reader is behind."""
         run = self.run
-        if run.stream is None and run.observers is None:
+        if run.stream is None and run.observers is None and run.streaming is None:
             return
         chunk = StreamChunk(data, self.path, self._chunks, done, meta)
         self._chunks += 1
+        if run.streaming is not None:
+            for listen in list(run.streaming.values()):
+                listen(chunk)
         if run.stream is not None:
             await run.stream.put(chunk)
         if run.observers is not None:
