@@ -49,12 +49,12 @@ class Bound:
     opened: Sequence[Closable]
     around: Sequence[Callable[[Run], AbstractContextManager[Any]]]
     filters: Sequence[EventFilter]
-    _traced: Sequence[Callable[[Run], AbstractContextManager[Any]]]
+    traced: Sequence[Callable[[Run], AbstractContextManager[Any]]]
 
     @property
     def is_watched(self) -> bool:
         """True when anything listens to runs or goes around them."""
-        return bool(self.listeners or self._traced)
+        return bool(self.listeners or self.traced)
 
     @asynccontextmanager
     async def watched(self, run: Run) -> AsyncIterator[None]:
@@ -63,7 +63,7 @@ class Bound:
             run.observers = Observers(self.listeners, filters=self.filters)
         try:
             with ExitStack() as stack:
-                for enter in self._traced:
+                for enter in self.traced:
                     stack.enter_context(_Isolated(enter, run))
                 yield
         finally:
