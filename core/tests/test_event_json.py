@@ -98,6 +98,7 @@ def test_payloads_hold_what_belongs_to_the_kind() -> None:
     assert payloads[EventKind.RUN_STARTED] == RunStarted(data=CONTENT)
     failed, retried = payloads[EventKind.ATTEMPT_FAILED], payloads[EventKind.RETRY]
     assert isinstance(failed, AttemptFailed)
+    assert (failed.attempt, failed.category) == (2, "unknown")
     assert isinstance(retried, Retry)
     assert (retried.attempt, retried.delay_s >= 0, type(retried.error)) == (2, True, FlowError)
     finished = payloads[EventKind.STEP_FINISHED]

@@ -60,6 +60,7 @@ _CONTENT = frozenset({"data", "output", "feedback", "text"})
 
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "attempt": _COUNT,
+    "category": _TEXT,
     "error": _OPTIONAL_ERROR,
     "data": _ANYTHING,
     "delay_s": _NUMBER,

@@ -112,9 +112,10 @@ class StepFinished:
 
 @attrs.frozen(kw_only=True)
 class AttemptFailed:
-    """An attempt failed, and something decides what follows."""
+    """An attempt failed, and something decides what follows; `category` is an `ErrorCategory`."""
 
     attempt: int = 1
+    category: str = ""
     error: BaseException | None = None
 
 

@@ -86,7 +86,14 @@ def _decider(step: Any, binder: Binder) -> Decide:
             retry_after=retry_after_of(error),
         )
         if scope.run.observers is not None:
-            await scope.run.publish(EventKind.ATTEMPT_FAILED, scope.path, step=step.name, attempt=attempt, error=error)
+            await scope.run.publish(
+                EventKind.ATTEMPT_FAILED,
+                scope.path,
+                step=step.name,
+                attempt=attempt,
+                error=error,
+                detail={"category": failure.category.value},
+            )
         return hook.flow_choose_recovery(failure=failure) or Recovery(RecoveryAction.FALLBACK)
 
     return decide
