@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import control, durable, resilience, runs, startup, steps, streams
+from tests.benchmarks import control, durable, lens, resilience, runs, startup, steps, streams, telemetry
 from tests.benchmarks._measure import Figure, Plan, Scenario, select
 from tests.benchmarks._tables import heading, line_of, markdown
 
@@ -25,6 +25,8 @@ GROUPS: Mapping[str, Sequence[Scenario]] = {
     "resilience": resilience.SCENARIOS,
     "streams": streams.SCENARIOS,
     "durable runs": durable.SCENARIOS,
+    "telemetry": telemetry.SCENARIOS,
+    "stored runs": lens.SCENARIOS,
     "start-up": startup.SCENARIOS,
 }
 

@@ -7,6 +7,7 @@ warning when it begins, and a line when it is over.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -112,8 +113,19 @@ class Delivery:
         self._heard, self._told = None, False
 
 
+_ERRNO = re.compile(r"\[Errno -?[0-9]+\] ([^\"'()\[\]]+)")
+_RETRIED = re.compile(r" encountered while exporting .*")
+
+
 def _in_one_line(message: str) -> str:
+    """Return what matters of a message: what the system says of a connection, without who has wrapped that and why.
+
+    >>> _in_one_line("Transient (Caused by E('[Errno 111] Connection refused')) encountered while ...")
+    'Connection refused'
+    """
     text = " ".join(mask(message).split())
+    of_the_system = _ERRNO.search(text)
+    text = of_the_system[1].strip() if of_the_system is not None else _RETRIED.sub("", text)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
 
