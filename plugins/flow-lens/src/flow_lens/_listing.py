@@ -1,0 +1,103 @@
+"""``flow lens list``: which runs are stored, the newest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from flow import RunRecord, StateCorrupt
+from flow.cli import ago, aligned, columns, cut, duration, iso, one_line, quoted, remark_on, short_ids
+from flow.privacy import mask
+from flow_lens._screen import Line, Screen, Span, fitted, line
+from flow_lens._words import money, tokens
+
+_WIDEST_PIPELINE = 28
+_NARROWEST_PIPELINE = 8
+_FIGURES = (4, 5, 6)
+_PIPELINE = 1
+_STATUS = 2
+HEADERS = ("RUN", "PIPELINE", "STATUS", "STARTED", "TOOK", "COST", "TOKENS")
+
+
+@attrs.frozen(eq=False)
+class Listing:
+    """Stored runs as lines."""
+
+    runs: Sequence[RunRecord]
+    screen: Screen
+
+    def lines(self) -> Iterator[Line]:
+        """Yield a line per run, and below it its error or question; elsewhere than on a terminal in the same line."""
+        if not self.runs:
+            return
+        yield from self._on_a_terminal() if self.screen.terminal else self._plain()
+
+    def _plain(self) -> Iterator[Line]:
+        rows = [[run.run_id, *self._cells(run, iso(run.created_at) or ""), mask(remark_on(run))] for run in self.runs]
+        for text in aligned([[*HEADERS, "REMARK"], *rows], to_the_right=_FIGURES):
+            yield line(self.screen.say(text))
+
+    def _on_a_terminal(self) -> Iterator[Line]:
+        ids = short_ids([run.run_id for run in self.runs])
+        rows = [[one, *self._cells(run, ago(run.created_at))] for one, run in zip(ids, self.runs, strict=True)]
+        width = self.screen.width - 2  # the sign stands in front
+        rows, figures = _fitted([list(HEADERS), *rows], width)
+        head, *texts = aligned(rows, to_the_right=figures)
+        yield fitted(line("  ", (head, "dim")), self.screen.width)
+        before = sum(max(columns(row[index]) for row in rows) + 2 for index in range(_STATUS))
+        for text, row, run in zip(texts, rows[1:], self.runs, strict=True):
+            sign = self.screen.sign(run.status)
+            yield fitted((sign, (" ", ""), *_coloured(text, before, row[_STATUS], sign[1])), self.screen.width)
+            if remark := mask(remark_on(run)):
+                yield fitted(line("    ", (self.screen.say(remark), "dim")), self.screen.width)
+
+    def _cells(self, run: RunRecord, started: str) -> list[str]:
+        until = time.time() if run.status == "running" else run.updated_at
+        return [
+            self.screen.say(one_line(run.pipeline, _WIDEST_PIPELINE)),
+            one_line(run.status),
+            started,
+            duration(max(until - run.created_at, 0.0)),
+            money(run.usage.cost_usd) or "-",
+            tokens(run.usage.total_tokens) or "-",
+        ]
+
+
+def _coloured(text: str, before: int, status: str, style: str) -> Line:
+    """Return a line of the table with its status in colour; `before` are the columns in front of that."""
+    start = before
+    while start and columns(text[:start]) > before:  # names with wide characters
+        start -= 1
+    end = start + len(status)
+    return ((text[:start], ""), (text[start:end], style), (text[end:], ""))
+
+
+def _fitted(rows: list[list[str]], width: int) -> tuple[list[list[str]], Sequence[int]]:
+    """Leave out figures until the rows fit with short names of pipelines, then give the names the room there is."""
+    figures: Sequence[int] = _FIGURES
+    while figures and _room_for_names(rows, width) < _NARROWEST_PIPELINE:
+        rows, figures = [row[:-1] for row in rows], figures[:-1]
+    room = max(_NARROWEST_PIPELINE, _room_for_names(rows, width))
+    return [[*row[:_PIPELINE], cut(row[_PIPELINE], room), *row[_PIPELINE + 1 :]] for row in rows], figures
+
+
+def _room_for_names(rows: Sequence[Sequence[str]], width: int) -> int:
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    return width - (sum(widths) - widths[_PIPELINE]) - 2 * (len(widths) - 1)
+
+
+def next_page(options: Sequence[tuple[str, str | None]], offset: int) -> str:
+    """Return the command that shows what follows: the same options with another offset."""
+    words = ["flow lens list"]
+    for name, value in options:
+        if value is not None:
+            words += [name, quoted(value)]
+    return " ".join([*words, "--offset", str(offset)])
+
+
+def damaged_in_words(damaged: Sequence[StateCorrupt]) -> Iterator[Span]:
+    """Yield what is wrong with runs that could not be read."""
+    for error in damaged:
+        yield (one_line(error.message, 300), "bad")
