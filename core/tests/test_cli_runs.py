@@ -526,3 +526,19 @@ def test_commands_are_listed_without_being_imported(cli: Any) -> None:
 def test_working_directory_is_what_relative_urls_start_at(cli: Any, tmp_path: Path) -> None:
     done = cli("runs", "--state", "sqlite:///below/runs.db")
     assert "below/runs.db does not exist" in done.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("nigthly-7", "Did you mean nightly-7?"),
+        ("c4d5e6", "Did you mean 0193a7b2c4d5e6f7?"),
+        ("zzz", "See: flow runs"),
+    ],
+)
+def test_an_unknown_id_gets_those_that_look_like_it(put: Store, runs: Any, typed: str, hint: str) -> None:
+    put("nightly-7")
+    put("0193a7b2c4d5e6f7")
+    done = runs(typed)
+    assert done.code == 2
+    assert done.err.endswith(f"hint: {hint}\n")

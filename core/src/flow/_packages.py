@@ -41,11 +41,12 @@ class Unmet:
 
 @attrs.frozen
 class Package:
-    """Name, version and requirements of a distribution."""
+    """Name, version, requirements and summary of a distribution."""
 
     name: str
     version: str
     requires: tuple[str, ...] = ()
+    summary: str = ""
 
     @classmethod
     def of(cls, dist: Distribution | None) -> Package:
@@ -57,7 +58,8 @@ class Package:
             name, _, value = line.partition(": ")
             headers.setdefault(name.lower(), []).append(value.strip())
         name, version = headers.get("name", ["?"])[0], headers.get("version", ["?"])[0]
-        return cls(name, version, tuple(headers.get("requires-dist", ())))
+        summary = headers.get("summary", [""])[0]
+        return cls(name, version, tuple(headers.get("requires-dist", ())), summary)
 
     def unmet(self, name: str = "") -> list[Unmet]:
         """Return the requirements that are not fulfilled; only those on the distribution `name` when it is given."""

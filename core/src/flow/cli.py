@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._cli.report import print_json
     from ._cli.run_filters import Filters, checked_statuses, moment_of
     from ._cli.run_views import as_dict as run_as_dict
-    from ._cli.run_views import is_orphaned, metadata_of, remark_on, short_ids
+    from ._cli.run_views import how_to_continue, is_orphaned, metadata_of, remark_on, short_ids
     from ._cli.session import Session
     from ._cli.store import Store, every_run, find_run, store_of, without_secrets
     from ._cli.table import aligned, terminal_width
@@ -47,6 +47,7 @@ __all__ = [
     "every_run",
     "find_renderer",
     "find_run",
+    "how_to_continue",
     "is_orphaned",
     "iso",
     "lines_of",
@@ -74,7 +75,7 @@ _HOMES = {
     "_cli.remembered": "app_of",
     "_cli.report": "print_json",
     "_cli.run_filters": "Filters checked_statuses moment_of",
-    "_cli.run_views": "is_orphaned metadata_of remark_on run_as_dict=as_dict short_ids",
+    "_cli.run_views": "how_to_continue is_orphaned metadata_of remark_on run_as_dict=as_dict short_ids",
     "_cli.session": "Session",
     "_cli.store": "Store every_run find_run store_of without_secrets",
     "_cli.table": "aligned terminal_width",

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from flow_lens._listing import Listing, next_page
 from flow_lens._screen import Screen, width_of
-from flow_lens._stored import listed, the_run
+from flow_lens._stored import listed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow import Kernel, RunNotFound, RunRecord, StateBackend, StateCorrupt, Usage
-from flow.cli import Filters, Store
+from flow import RunRecord, StateCorrupt, Usage
+from flow.cli import Filters
 
 START = 1_700_000_000.0
 
@@ -90,21 +90,6 @@ async def test_a_store_that_is_damaged_as_a_whole_is_an_error() -> None:
     store: Any = Broken()
     with pytest.raises(StateCorrupt, match="no database"):
         await listed(store, Filters(limit=20))
-
-
-async def test_an_unknown_id_gets_those_that_look_like_it(store: StateBackend, kernel: Kernel, fill: Any) -> None:
-    await fill("nightly-7")
-    await fill("0193a7b2c4d5e6f7")
-    with pytest.raises(RunNotFound) as misspelt:
-        await the_run(store, "nigthly-7", Store(store, kernel))
-    assert misspelt.value.hint == "Did you mean nightly-7?"
-    with pytest.raises(RunNotFound) as part:
-        await the_run(store, "c4d5e6", Store(store, kernel))
-    assert part.value.hint == "Did you mean 0193a7b2c4d5e6f7?"
-    with pytest.raises(RunNotFound) as nothing:
-        await the_run(store, "zzz", Store(store, kernel))
-    assert nothing.value.hint == "See: flow lens list"
-    assert (await the_run(store, "0193", Store(store, kernel))).run_id == "0193a7b2c4d5e6f7"
 
 
 def test_the_next_page_repeats_the_filters_as_a_shell_takes_them() -> None:

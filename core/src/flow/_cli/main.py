@@ -29,7 +29,7 @@ from ..errors import (
     SettingsError,
     StateError,
 )
-from .wording import lines_of
+from .wording import lines_of, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -83,7 +83,9 @@ class _Commands(TyperGroup):
         if item is None:
             return None
         help_text = _SHORT_HELP.get(cmd_name) if item.is_default else None
-        return TyperCommand(cmd_name, help=help_text or f"From {item.dist} {item.package.version}.")
+        origin = f"From {item.dist} {item.package.version}"
+        summary = one_line(item.package.summary).rstrip(".")
+        return TyperCommand(cmd_name, help=help_text or (f"{summary}. {origin}." if summary else f"{origin}."))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Load the command that was typed."""

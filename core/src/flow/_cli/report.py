@@ -16,7 +16,7 @@ from .._results import Pending, RunResult, RunStatus, StepResult, describe_error
 from .._stream import StreamChunk
 from ..errors import ControlSignal, FlowError, PipelineChanged, RunFailed
 from .questions import describe
-from .store import stored_in, without_secrets
+from .store import Store, stored_in, without_secrets
 from .wording import duration, quoted
 
 
@@ -164,6 +164,13 @@ def command_for(run_id: str, url: str, setting: str | None, app: str | None = No
     if url != setting or without_secrets(url) == url:
         words += ["--state", quoted(without_secrets(url))]
     return " ".join([*words, *(["--app", quoted(app)] if app else [])])
+
+
+def command_to_resume(run_id: str, store: Store, app: str | None = None) -> str | None:
+    """Return the command that continues a run of a store; ``None`` when the store ends with this program."""
+    if not isinstance(store.where, str) or not store.outlives_the_program:
+        return None
+    return command_for(run_id, store.where, store.kernel.settings.state, app)
 
 
 def options_to_go_on(status: RunStatus) -> str:

@@ -86,8 +86,10 @@ def checked_statuses(given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(given))
 
 
-def moment_of(text: str) -> float:
+def moment_of(text: str, option: str = "--since") -> float:
     """Return the epoch second that ``2h``, ``3d`` (ago) or a date or time in ISO 8601 means; local without an offset.
+
+    :param option: what the text was given for; `ConfigurationError` names it when the text is no time.
 
     >>> moment_of("1970-01-02T00:00Z")
     86400.0
@@ -99,4 +101,4 @@ def moment_of(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         hint = "Write it like 90s, 30m, 2h, 3d, 1w, 2025-12-31 or 2025-12-31T18:00"
-        raise ConfigurationError(f"--since: {text!r:.60} is no time", hint=hint) from error
+        raise ConfigurationError(f"{option}: {text!r:.60} is no time", hint=hint) from error

@@ -13,7 +13,7 @@ from .._answers import questions_of
 from .._lease import lease_is_over
 from .._protocols import INTERNAL_METADATA, RunRecord
 from .questions import describe
-from .report import answering, command_for
+from .report import answering, command_to_resume
 from .store import Store
 from .table import aligned, widths_of
 from .wording import ago, columns, cut, duration, iso, lines_of, moment, one_line
@@ -185,11 +185,17 @@ def _details(run: RunRecord, store: Store) -> Iterator[tuple[str, str]]:
     if run.status == "paused":
         for question in questions_of(run).values():
             yield from _several("asks", list(describe(question)))
-    if store.outlives_the_program and run.status != "completed" and (run.status != RUNNING or is_orphaned(run)):
-        assert isinstance(store.where, str)  # noqa: S101  or it would not outlive the program
-        command = command_for(run.run_id, store.where, store.kernel.settings.state)
-        asked = questions_of(run).values() if run.status == "paused" else ()
-        yield "continue", answering(command, list(asked))
+    command = how_to_continue(run, store)
+    if command is not None:
+        yield "continue", command
+
+
+def how_to_continue(run: RunRecord, store: Store) -> str | None:
+    """Return the command that continues a run, or answers it; ``None`` when there is nothing to continue."""
+    command = command_to_resume(run.run_id, store)
+    if command is None or run.status == "completed" or (run.status == RUNNING and not is_orphaned(run)):
+        return None
+    return answering(command, list(questions_of(run).values() if run.status == "paused" else ()))
 
 
 def _several(label: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:

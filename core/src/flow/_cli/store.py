@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ from .wording import one_line
 
 _PAGE = 500
 _MOST_ALIKE = 100
+_SEARCHED = 500
 _FILES = ("sqlite", "file")
 _USER = re.compile(r"^([^:/?#]*:(?://)?[^:/?#@]*):[^?#]*@")
 _SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth)[^=&]*=)[^&#]*", re.IGNORECASE)
@@ -119,7 +121,11 @@ async def find_run(backend: StateBackend, run_id: str, store: str) -> RunRecord:
         return record
     found = await backend.list_runs(id_prefix=run_id, limit=_MOST_ALIKE)
     if not found:
-        raise RunNotFound(f"no run in {store} has an id that is or begins with {run_id!r}", hint="See: flow runs")
+        newest = [run.run_id for run in await backend.list_runs(limit=_SEARCHED)]
+        # Ids that were made up differ in their last characters only; whoever types a part of one means the end.
+        near = get_close_matches(run_id, newest, n=3) or [known for known in newest if run_id in known][:3]
+        hint = f"Did you mean {' or '.join(near)}?" if near else "See: flow runs"
+        raise RunNotFound(f"no run in {store} has an id that is or begins with {run_id!r}", hint=hint)
     if len(found) > 1:
         some = ", ".join(record.run_id for record in found[:3])
         dots = ", ..." if len(found) > 3 else ""

@@ -79,10 +79,7 @@ class StoredRun:
             report.print_questions(list(self.questions.values()), self._command(app))
 
     def _command(self, app: str | None) -> str | None:
-        where = self.store.where
-        if not isinstance(where, str):
-            return None
-        return report.command_for(self.run.run_id, where, self.store.kernel.settings.state, app)
+        return report.command_to_resume(self.run.run_id, self.store, app)
 
 
 def look_up(run_id: str, state: str | None, flow: Flow[Any, Any] | None) -> StoredRun:

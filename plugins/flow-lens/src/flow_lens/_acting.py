@@ -196,12 +196,13 @@ def export(
 
 
 async def _exported(store: Store, run_ids: list[str], wanted: Any, writer: Writer) -> list[StateCorrupt]:
+    from flow.cli import find_run
     from flow_lens._loading import Loader
-    from flow_lens._stored import Found, listed, the_run
+    from flow_lens._stored import Found, listed
 
     async with store.opened() as backend:
         if run_ids:
-            found = Found([await the_run(backend, run_id, store) for run_id in run_ids])
+            found = Found([await find_run(backend, run_id, store.name) for run_id in run_ids])
         else:
             found = await listed(backend, wanted)
         damaged = list(found.damaged)
@@ -228,26 +229,17 @@ def prune(
 
     Exit codes: 0 it was done, 2 wrong use or no such store, 4 the store cannot be used.
     """
-    from flow.cli import print_json, run_sync, store_of
+    from flow.cli import moment_of, print_json, run_sync, store_of
     from flow_lens._pruning import in_words
 
     store = store_of(state)
-    found = run_sync(_pruned(store, _moment(older_than), keep, dry_run=dry_run))
+    moment = moment_of(older_than, "--older-than")
+    found = run_sync(_pruned(store, moment, keep, dry_run=dry_run))
     if as_json:
         ids = [run.run_id for run in found.runs]
         print_json({"dry_run": dry_run, "runs": ids, "removed": found.removed})
     else:
         typer.echo("\n".join(in_words(found)))
-
-
-def _moment(text: str) -> float:
-    from flow import ConfigurationError
-    from flow.cli import moment_of
-
-    try:
-        return moment_of(text)
-    except ConfigurationError as error:
-        raise ConfigurationError(error.message.replace("--since", "--older-than"), hint=error.hint) from error
 
 
 async def _pruned(store: Store, older_than: float, keep: int, *, dry_run: bool) -> Any:

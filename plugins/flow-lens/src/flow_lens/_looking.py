@@ -106,7 +106,7 @@ def show(
 
     Exit codes: 0 it was shown, 2 no such run or step, 4 it cannot be read, 130 --follow was interrupted.
     """
-    from flow.cli import print_json, run_sync, store_of
+    from flow.cli import how_to_continue, print_json, run_sync, store_of
     from flow_lens._content import Contents
     from flow_lens._plain import step_in_json, trace_in_json
     from flow_lens._screen import Screen
@@ -124,7 +124,7 @@ def show(
     else:
         found = run_sync(loaded(store, run_id))
     contents = Contents(found, wanted.inputs or wanted.outputs or wanted.context)
-    view = Show(found, screen, contents, wanted)
+    view = Show(found, screen, contents, wanted, how_to_continue(found.run, store))
     if step is not None:
         one = found.step(step)
         if as_json:
@@ -139,25 +139,25 @@ def show(
 
 async def loaded(store: Store, *run_ids: str) -> Any:
     """Return the trace of a run, or a list of several."""
+    from flow.cli import find_run
     from flow_lens._loading import Loader
-    from flow_lens._stored import the_run
 
     async with store.opened() as backend:
         loader = Loader(backend)
-        found = [await loader.trace_of(await the_run(backend, run_id, store)) for run_id in run_ids]
+        found = [await loader.trace_of(await find_run(backend, run_id, store.name)) for run_id in run_ids]
     return found[0] if len(found) == 1 else found
 
 
 async def _followed(store: Store, run_id: str, interval: float, screen: Screen, wanted: Any, *, as_json: bool) -> Trace:
     """Print the steps of a run as they are recorded; returns the run as it has ended."""
+    from flow.cli import find_run
     from flow_lens._content import Contents
     from flow_lens._following import News, follow
     from flow_lens._show import Show
-    from flow_lens._stored import the_run
 
     news = News()
     async with store.opened() as backend:
-        run = await the_run(backend, run_id, store)
+        run = await find_run(backend, run_id, store.name)
         latest: Trace | None = None
         async for found in follow(backend, run.run_id, interval_s=interval):
             view = Show(found, screen, Contents(found, wanted.inputs or wanted.outputs), wanted)
@@ -209,11 +209,11 @@ def trace(
 
 
 async def _drawn_while_it_runs(store: Store, run_id: str, interval: float, drawing: Any) -> Trace:
+    from flow.cli import find_run
     from flow_lens._following import follow
-    from flow_lens._stored import the_run
 
     async with store.opened() as backend:
-        run = await the_run(backend, run_id, store)
+        run = await find_run(backend, run_id, store.name)
         latest: Trace | None = None
         with drawing.live() as draw:
             async for found in follow(backend, run.run_id, interval_s=interval):

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import attrs
 
 from flow import Flow, RunRecord, RunResult, RunStatus
-from flow.cli import Interruption, Store, app_of, load_flow, questions_of, store_of
+from flow.cli import Interruption, Store, app_of, find_run, load_flow, questions_of, store_of
 from flow.errors import ReplayIncomplete
 from flow_lens._loading import load_trace
-from flow_lens._stored import the_run
 from flow_lens._trace import Trace
 
 OnChange = Literal["refuse", "continue"]
@@ -42,7 +41,7 @@ async def app_and_store(run_id: str, target: str | None, state: str | None) -> t
     flow = None if target is None else load_flow(target)
     store = store_of(state, flow)
     async with store.opened() as backend:
-        run = await the_run(backend, run_id, store)
+        run = await find_run(backend, run_id, store.name)
     return flow or load_flow(app_of(run)), store, run
 
 

@@ -27,12 +27,16 @@ from flow_lens._words import counted, failures, money, status_of, tokens, took, 
 
 @attrs.frozen(eq=False)
 class Show:
-    """One run as lines."""
+    """One run as lines.
+
+    :ivar next: the command that continues the run, when there is one.
+    """
 
     trace: Trace
     screen: Screen
     contents: Contents
     wanted: Wanted = attrs.field(factory=Wanted)
+    next: str | None = None
 
     # -- the run
 
@@ -71,6 +75,8 @@ class Show:
                 yield ("" if index else "error"), text
         if run.status == "paused":
             yield from self._questions()
+        if self.next is not None:
+            yield "continue", self.next
         yield from self._content_of_the_run()
 
     def _time(self) -> str:

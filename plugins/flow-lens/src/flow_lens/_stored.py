@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from difflib import get_close_matches
 
 import attrs
 
-from flow import RunNotFound, RunRecord, StateBackend, StateCorrupt
-from flow.cli import Filters, Store, find_run
+from flow import RunRecord, StateBackend, StateCorrupt
+from flow.cli import Filters
 
-_SEARCHED = 500
 _PIECE = 64
 _HOPELESS = 100
 """So many damaged runs without an intact one between them are no damaged runs."""
-_ALIKE = 0.6
-
-
-async def the_run(backend: StateBackend, run_id: str, store: Store) -> RunRecord:
-    """Return the run whose id is or begins with `run_id`; `RunNotFound` names those that look like it."""
-    try:
-        return await find_run(backend, run_id, store.name)
-    except RunNotFound as error:
-        ids = [run.run_id for run in await backend.list_runs(limit=_SEARCHED)]
-        near = get_close_matches(run_id, ids, n=3, cutoff=_ALIKE)
-        # Ids that were made up differ in their last characters only; whoever types a part means the beginning.
-        near = near or [known for known in ids if run_id in known][:3]
-        hint = f"Did you mean {' or '.join(near)}?" if near else "See: flow lens list"
-        raise RunNotFound(error.message, hint=hint) from error
 
 
 @attrs.frozen(eq=False)
