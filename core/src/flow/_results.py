@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
 OutT = TypeVar("OutT", covariant=True)
 
-DECISIONS = frozenset(
-    {
-        "cache_key", "executed_branch_key", "executed_branches", "exit_reason", "failed_branches", "failed_items",
-        "fallback_triggered", "iterations", "recovery", "repairs", "retry_refused", "selected_branches",
-        "validation_passed",
-    }
+DECISIONS = (
+    "executed_branch_key", "selected_branches", "executed_branches", "failed_branches", "failed_items", "iterations",
+    "exit_reason", "recovery", "retry_refused", "fallback_triggered", "validation_passed", "repairs", "cache_key",
 )  # fmt: skip
 """Metadata of a step that is no content: decisions, in words of the author of the pipeline or in numbers."""
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from rich.text import Text
 
-from flow import CancelSignal, Event, EventKind, PauseSignal, StepResult
+from flow import DECISIONS, CancelSignal, Event, EventKind, PauseSignal, StepResult
 from flow.privacy import shortened
 from flow_console._format import clean, count, duration, first_lines
 from flow_console._nodes import BAD, ROWS_PER_CONTAINER, Node
@@ -22,12 +22,6 @@ _FIRST_MILESTONE = 100
 
 _SILENT = frozenset({EventKind.CHUNK, EventKind.PROGRESS})
 """What may happen any number of times a second."""
-
-# What was decided, in words of the author of the pipeline or in numbers; other metadata may hold content.
-_DECISIONS = (
-    "executed_branch_key", "selected_branches", "executed_branches", "failed_branches", "failed_items", "iterations",
-    "exit_reason", "recovery", "fallback_triggered", "validation_passed", "repairs", "cache_key",
-)  # fmt: skip
 
 
 class Lines:
@@ -110,7 +104,7 @@ class Lines:
             yield f"{count(node.unlisted, 'step')} not listed"
         if self._options.detailed:
             metadata = result.metadata
-            yield from (f"{key}={shortened(metadata[key], 80)}" for key in _DECISIONS if key in metadata)
+            yield from (f"{key}={shortened(metadata[key], 80)}" for key in DECISIONS if key in metadata)
 
     # -- the form of a line --------------------------------------------------------------------------------------------
 

@@ -129,14 +129,21 @@ class Waterfall:
     def _look(self, row: Row, step: TraceStep, bar: Bar) -> Span:
         if row.step is None:
             return (":" if self.screen.ascii else "░", "dim")
-        critical = step.path in self.critical
+        critical = not self._beside(row)
         style = "bar bad" if step.failed else "bar critical" if critical else "bar"
         if bar.is_short:
             return ("|" if self.screen.ascii else "▏", style)
-        if step.children:
+        if step.children and not row.hidden:
             return ("-" if self.screen.ascii else "─", style)
         ascii_glyph, glyph = ("#", "█") if critical else ("=", "▒")
         return (ascii_glyph if self.screen.ascii else glyph, style)
+
+    def _beside(self, row: Row) -> bool:
+        """Tell whether neither the step of a row nor one that is hidden inside it is on the critical path."""
+        assert row.step is not None  # noqa: S101  the callers have looked
+        path = row.step.path
+        hidden = row.hidden and any(known.startswith(f"{path}/") for known in self.critical)
+        return path not in self.critical and not hidden
 
     def _ruler(self, width: int) -> str:
         """Return the axis: its beginning, and its end where there is room."""
@@ -164,8 +171,8 @@ class Waterfall:
         shares = [f"{one_line(path)} {share:.0%}" for path, share in self.slowest.items()]
         if shares:
             yield f"slowest: {', '.join(shares)}"
-        innermost = {step.path for step in self.trace.walk() if not step.children}
-        if innermost - self.critical:
+        solid = [row for row in self.rows if row.step is not None and (row.hidden or not row.step.children)]
+        if any(self._beside(row) for row in solid):
             yield "# critical path, = beside it" if self.screen.ascii else "█ critical path, ▒ beside it"
         if self.trace.superseded:
             yield f"{counted(self.trace.superseded, 'record')} of given up attempts left out"

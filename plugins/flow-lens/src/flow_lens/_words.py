@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from flow import RunRecord
+from flow import DECISIONS, RunRecord
 from flow.cli import duration, one_line
 from flow_lens._content import Contents
 from flow_lens._trace import OPEN, TraceStep
@@ -92,13 +92,19 @@ def cause(step: TraceStep, contents: Contents) -> str:
 def decisions(step: TraceStep) -> str:
     """Return what a control-flow step has decided, such as ``iterations=3 exit_reason=condition``.
 
-    Texts of errors among it are left out: they stand where the error is.
+    Other metadata may be content: of that only numbers are told. That validation has passed goes without saying.
     """
     return " ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in step.metadata.items()
-        if name and (isinstance(value, (bool, int, float)) or (isinstance(value, str) and _is_word(value)))
+        if name and (name, value) != ("validation_passed", True) and _is_telling(name, value)
     )
+
+
+def _is_telling(name: str, value: object) -> bool:
+    if isinstance(value, str):
+        return name in DECISIONS and _is_word(value)
+    return isinstance(value, (bool, int, float))
 
 
 def _is_word(text: str) -> bool:
