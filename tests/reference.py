@@ -44,7 +44,7 @@ PAGE_OF_HOOK = {
 
 # The modules whose public names are listed under a heading, in this order.
 TOPICS = {
-    "Declaring": "_decorator _step _pipeline _context _resources _policies _structure",
+    "Declaring": "_decorator _step _pipeline _context _resources _policies _structure _structure_diff",
     "Running": "_flow _handle _results _usage _run _stream _events _event_json",
     "Checking": "_validators _graph",
     "Writing plugins": "hookspecs _lease _run_ids _kernel _protocols _agents _merge _settings",

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from flow import Kernel, Settings
 from flow._cli.main import main
 from flow._cli.run_views import as_dict
 from flow._kernel import default_kernel
+from tests.places import Done, Place
 
 # What a step does is written to a ledger, one line with one write; `work` waits for a file, or is killed.
 APP = """
@@ -85,43 +85,8 @@ both = draft >> Step.parallel("both", {"label": label, "price": price})
 
 
 @attrs.frozen
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@attrs.frozen
-class Place:
-    """A working directory with ``app.py`` and a store."""
-
-    home: Path
-    url: str
-
-    @contextmanager
-    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Start ``flow`` with these arguments and the store; it ends with the block."""
-        with subprocess.Popen(
-            [sys.executable, "-m", "flow", *arguments],
-            cwd=self.home,
-            env={**os.environ, "FLOW_STATE": self.url, "COLUMNS": "80"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()  # nothing happens to one that has ended
-
-    def flow(self, *arguments: str, text: str = "") -> Done:
-        """Run ``flow`` to its end."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(text, timeout=60)
-        return Done(process.returncode, out, err)
+class DurablePlace(Place):
+    """A place whose steps wait to be let go on."""
 
     def record(self, run_id: str) -> Any:
         """What ``flow runs RUN_ID --json`` shows of a run."""
@@ -134,11 +99,6 @@ class Place:
 
         return as_dict(asyncio.run(load()))
 
-    @property
-    def ledger(self) -> list[str]:
-        """What steps have done."""
-        return (self.home / "ledger").read_text().splitlines()
-
     def go(self) -> None:
         """Let steps go on that wait."""
         (self.home / "go").touch()
@@ -149,7 +109,7 @@ class Place:
 
 
 @pytest.fixture(params=["sqlite", "file"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DurablePlace:
     """A place with a store of each kind."""
     for name in [name for name in os.environ if name.startswith("FLOW_")]:
         monkeypatch.delenv(name)
@@ -157,7 +117,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     home.mkdir()
     (home / "app.py").write_text(APP)
     monkeypatch.chdir(home)
-    return Place(home, "sqlite:///runs.db" if request.param == "sqlite" else f"file://{home}/runs")
+    return DurablePlace(home, "sqlite:///runs.db" if request.param == "sqlite" else f"file://{home}/runs")
 
 
 def wait_for(process: subprocess.Popen[str]) -> None:
@@ -168,7 +128,7 @@ def wait_for(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture
-def killed(place: Place) -> Callable[..., None]:
+def killed(place: DurablePlace) -> Callable[..., None]:
     """Run ``app.py:NAME``, and kill the process with -9 when its second step works."""
 
     def run(run_id: str, name: str = "working") -> None:
@@ -182,7 +142,7 @@ def killed(place: Place) -> Callable[..., None]:
 # -- killed
 
 
-def test_killed_run_is_resumed_at_the_step_that_was_working(place: Place, killed: Any) -> None:
+def test_killed_run_is_resumed_at_the_step_that_was_working(place: DurablePlace, killed: Any) -> None:
     killed("rivers")
     record = place.record("rivers")
     assert (record["status"], record["orphaned"]) == ("running", True)
@@ -197,7 +157,7 @@ def test_killed_run_is_resumed_at_the_step_that_was_working(place: Place, killed
     assert len(place.ledger) == 3
 
 
-def test_id_is_told_before_the_first_step_so_that_a_killed_run_can_be_found(place: Place) -> None:
+def test_id_is_told_before_the_first_step_so_that_a_killed_run_can_be_found(place: DurablePlace) -> None:
     with place.start("run", "app.py:working", "-i", "x") as process:
         wait_for(process)
         process.kill()
@@ -208,7 +168,7 @@ def test_id_is_told_before_the_first_step_so_that_a_killed_run_can_be_found(plac
     assert place.flow("resume", line.split()[1], "-q").out == "ESSAY ON X\n"
 
 
-def test_run_of_a_living_process_belongs_to_it(place: Place) -> None:
+def test_run_of_a_living_process_belongs_to_it(place: DurablePlace) -> None:
     with place.start("run", "app.py:working", "-i", "x", "--run-id", "r") as process:
         wait_for(process)
         done = place.flow("resume", "r")
@@ -221,7 +181,7 @@ def test_run_of_a_living_process_belongs_to_it(place: Place) -> None:
     assert place.flow("resume", "r", "-q").code == 0
 
 
-def test_process_that_wakes_up_after_its_lease_has_lost_the_run(place: Place) -> None:
+def test_process_that_wakes_up_after_its_lease_has_lost_the_run(place: DurablePlace) -> None:
     with place.start("run", "app.py:listening", "-i", "x", "--run-id", "r", "-q") as process:
         wait_for(process)
         process.send_signal(signal.SIGSTOP)
@@ -238,7 +198,7 @@ def test_process_that_wakes_up_after_its_lease_has_lost_the_run(place: Place) ->
 # -- recovered
 
 
-def test_all_that_were_killed_are_recovered(place: Place, killed: Any) -> None:
+def test_all_that_were_killed_are_recovered(place: DurablePlace, killed: Any) -> None:
     for run_id in ("a", "b"):
         killed(run_id)
     place.flow("run", "app.py:asking", "-i", "c", "--run-id", "c")
@@ -251,7 +211,7 @@ def test_all_that_were_killed_are_recovered(place: Place, killed: Any) -> None:
     assert place.flow("recover").err == "nothing to recover\n"
 
 
-def test_run_that_kills_its_process_is_parked_and_can_be_resumed(place: Place) -> None:
+def test_run_that_kills_its_process_is_parked_and_can_be_resumed(place: DurablePlace) -> None:
     assert place.flow("run", "app.py:dying", "-i", "x", "--run-id", "r").code == -signal.SIGKILL
     for _ in range(2):
         assert place.flow("recover", "--max-recoveries", "2").code == -signal.SIGKILL
@@ -268,7 +228,7 @@ def test_run_that_kills_its_process_is_parked_and_can_be_resumed(place: Place) -
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
 @pytest.mark.parametrize("continued", ["resume", "recover"])
-def test_interrupted_run_goes_on_later(place: Place, number: signal.Signals, code: int, continued: str) -> None:
+def test_interrupted_run_goes_on_later(place: DurablePlace, number: signal.Signals, code: int, continued: str) -> None:
     with place.start("run", "app.py:working", "-i", "x", "--run-id", "r") as process:
         wait_for(process)
         process.send_signal(number)
@@ -286,7 +246,7 @@ def test_interrupted_run_goes_on_later(place: Place, number: signal.Signals, cod
     assert place.ledger == ["draft x", "work on essay on x", "work on essay on x"]
 
 
-def test_second_signal_ends_the_program_at_once(place: Place) -> None:
+def test_second_signal_ends_the_program_at_once(place: DurablePlace) -> None:
     with place.start("run", "app.py:unwilling", "-i", "x", "--run-id", "r") as process:
         for _ in range(2):
             wait_for(process)
@@ -301,7 +261,7 @@ def test_second_signal_ends_the_program_at_once(place: Place) -> None:
 # -- answered
 
 
-def test_answer_of_another_process_is_checked_and_kept(place: Place) -> None:
+def test_answer_of_another_process_is_checked_and_kept(place: DurablePlace) -> None:
     done = place.flow("run", "app.py:asking", "-i", "x", "--run-id", "r", "-q")
     assert (done.code, done.out) == (0, "")
     assert done.err == (
@@ -320,7 +280,7 @@ def test_answer_of_another_process_is_checked_and_kept(place: Place) -> None:
     assert place.ledger == ["draft x"]
 
 
-def test_questions_side_by_side_are_answered_one_by_one(place: Place) -> None:
+def test_questions_side_by_side_are_answered_one_by_one(place: DurablePlace) -> None:
     place.flow("run", "app.py:both", "-i", "x", "--run-id", "r")
     paths = [question["path"] for question in place.record("r")["pending"]]
     label, price = paths
@@ -338,7 +298,7 @@ def test_questions_side_by_side_are_answered_one_by_one(place: Place) -> None:
 
 @pytest.fixture
 def call(
-    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: DurablePlace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Done]]:
     """Run ``flow`` in this process, which is faster: for what is refused before anything else happens."""
     monkeypatch.setenv("FLOW_STATE", place.url)
@@ -357,7 +317,7 @@ def call(
     default_kernel.cache_clear()  # it knows the store
 
 
-def test_hostile_ids_touch_no_file(place: Place, call: Any) -> None:
+def test_hostile_ids_touch_no_file(place: DurablePlace, call: Any) -> None:
     for name in ("planted", "planted.json", "planted.jsonl"):
         (place.home.parent / name).write_text('{"planted": true}')
     place.flow("run", "app.py:asking", "-i", "x", "--run-id", "r")
@@ -385,7 +345,7 @@ def test_hostile_ids_touch_no_file(place: Place, call: Any) -> None:
     assert place.files() == before
 
 
-def test_filters_are_values_and_never_parts_of_a_query(place: Place, call: Any) -> None:
+def test_filters_are_values_and_never_parts_of_a_query(place: DurablePlace, call: Any) -> None:
     place.flow("run", "app.py:asking", "-i", "x", "--run-id", "r")
     for text in ["' OR '1'='1", "x'; DROP TABLE runs; --", '" OR ""="', "%", "_", "*", "\\", "p' --", "../..", "\n"]:
         assert call("runs", "--pipeline", text) == Done(0, "", f"no such runs are stored in {place.url}\n")
@@ -394,7 +354,7 @@ def test_filters_are_values_and_never_parts_of_a_query(place: Place, call: Any) 
     assert [run["run_id"] for run in json.loads(call("runs", "--json").out)] == ["r"]
 
 
-def test_store_that_is_none_is_left_as_it_is(place: Place, call: Any) -> None:
+def test_store_that_is_none_is_left_as_it_is(place: DurablePlace, call: Any) -> None:
     path = place.home / "notes"
     path.write_text("these are notes and no store")
     url = "sqlite:///notes" if "sqlite" in place.url else f"file://{path}"
@@ -404,13 +364,13 @@ def test_store_that_is_none_is_left_as_it_is(place: Place, call: Any) -> None:
     assert path.read_text() == "these are notes and no store"
 
 
-def test_reading_makes_no_store(place: Place, call: Any) -> None:
+def test_reading_makes_no_store(place: DurablePlace, call: Any) -> None:
     for command in (["runs"], ["runs", "r"], ["resume", "r"], ["recover"]):
         assert call(*command).code == 2
     assert [path.name for path in place.home.iterdir()] == ["app.py"]
 
 
-def test_taken_id_is_refused(place: Place) -> None:
+def test_taken_id_is_refused(place: DurablePlace) -> None:
     place.flow("run", "app.py:asking", "-i", "x", "--run-id", "r")
     done = place.flow("run", "app.py:asking", "-i", "x", "--run-id", "r")
     assert (done.code, "is stored in" in done.err) == (4, False)
@@ -420,7 +380,7 @@ def test_taken_id_is_refused(place: Place) -> None:
 # -- listed
 
 
-def test_table_fits_a_terminal(place: Place, killed: Any) -> None:
+def test_table_fits_a_terminal(place: DurablePlace, killed: Any) -> None:
     killed("a")
     for run_id in ("b", "c"):
         place.flow("run", "app.py:both", "-i", "x", "--run-id", run_id)
@@ -432,7 +392,7 @@ def test_table_fits_a_terminal(place: Place, killed: Any) -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_questions_are_asked_at_a_terminal(place: Place) -> None:
+def test_questions_are_asked_at_a_terminal(place: DurablePlace) -> None:
     place.flow("run", "app.py:asking", "-i", "x", "--run-id", "r")
     assert on_a_terminal(place, 80, "resume", "r", "-q", typed="eggs\nham\n") == [
         "eggs",
@@ -445,7 +405,7 @@ def test_questions_are_asked_at_a_terminal(place: Place) -> None:
     ]
 
 
-def on_a_terminal(place: Place, width: int, *arguments: str, typed: str = "") -> list[str]:
+def on_a_terminal(place: DurablePlace, width: int, *arguments: str, typed: str = "") -> list[str]:
     """Run ``flow`` in a terminal of so many columns and return the lines on it."""
     ours, theirs = os.openpty()
     os.write(ours, typed.encode())

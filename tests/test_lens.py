@@ -8,10 +8,8 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from flow._cli.main import main
 from flow._kernel import default_kernel
+from tests.places import Done, Place
 
 # What a step does is written to a ledger, one line with one write; `slow` waits for a file.
 APP = """
@@ -82,43 +81,8 @@ waiting = Pipeline([search, count, slow, publish], name="waiting")
 
 
 @attrs.frozen
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@attrs.frozen
-class Place:
-    """A working directory with ``app.py`` and a store."""
-
-    home: Path
-    url: str
-
-    @contextmanager
-    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Start ``flow`` with these arguments and the store; it ends with the block."""
-        with subprocess.Popen(
-            [sys.executable, "-m", "flow", *arguments],
-            cwd=self.home,
-            env={**os.environ, "FLOW_STATE": self.url, "COLUMNS": "80"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()  # nothing happens to one that has ended
-
-    def flow(self, *arguments: str) -> Done:
-        """Run ``flow`` to its end."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=60)
-        return Done(process.returncode, out, err)
+class LensPlace(Place):
+    """A place whose runs are looked into."""
 
     def lens(self, *arguments: str) -> Done:
         """Run ``flow lens``; in this process, unless it imports the app."""
@@ -134,14 +98,9 @@ class Place:
     def values(self, *arguments: str) -> Any:
         return json.loads(self.lens(*arguments, "--json").out)
 
-    @property
-    def ledger(self) -> list[str]:
-        """What steps have done."""
-        return (self.home / "ledger").read_text().splitlines()
-
 
 @pytest.fixture(params=["sqlite", "file"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LensPlace:
     """A place with a store of each kind."""
     for name in [name for name in os.environ if name.startswith("FLOW_")]:
         monkeypatch.delenv(name)
@@ -150,14 +109,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     )
 
 
-def place_in(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place_in(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> LensPlace:
     """A place in an empty directory, which is that of this process too."""
     (home / "app.py").write_text(APP)
     monkeypatch.chdir(home)
     monkeypatch.setenv("FLOW_STATE", url)
     monkeypatch.setenv("COLUMNS", "80")
     default_kernel.cache_clear()
-    return Place(home, url)
+    return LensPlace(home, url)
 
 
 @pytest.fixture(autouse=True)
@@ -168,14 +127,14 @@ def forget_the_kernel() -> Iterator[None]:
 
 
 @pytest.fixture
-def failed(place: Place) -> Place:
+def failed(place: LensPlace) -> LensPlace:
     """A run that was paused, answered, and has failed when it published."""
     assert place.flow("run", "app.py:essay", "-i", "tides", "--run-id", "tides-1").code == 0
     assert place.flow("resume", "tides-1", "--answer", "yes").code == 1
     return place
 
 
-def test_a_run_is_listed_shown_and_drawn(failed: Place) -> None:
+def test_a_run_is_listed_shown_and_drawn(failed: LensPlace) -> None:
     (run,) = failed.values("list", "--text", "TIDES")
     assert (run["run_id"], run["status"]) == ("tides-1", "failed")
     shown = failed.lens("show", "tid")
@@ -195,7 +154,7 @@ def test_a_run_is_listed_shown_and_drawn(failed: Place) -> None:
     assert "17/0:read" in drawn.out  # folded it may not be: it took longest or it failed
 
 
-def test_a_replay_returns_answers_too_and_executes_nothing(failed: Place) -> None:
+def test_a_replay_returns_answers_too_and_executes_nothing(failed: LensPlace) -> None:
     before = failed.ledger
     done = failed.lens("replay", "tides-1", "--content")
     assert (done.code, failed.ledger) == (0, before)
@@ -206,7 +165,7 @@ def test_a_replay_returns_answers_too_and_executes_nothing(failed: Place) -> Non
     assert "answer    true" in done.out
 
 
-def test_a_fork_runs_from_a_step_on_and_is_compared(failed: Place) -> None:
+def test_a_fork_runs_from_a_step_on_and_is_compared(failed: LensPlace) -> None:
     (failed.home / "fixed").touch()
     before = len(failed.ledger)
     done = failed.lens("replay", "tides-1", "--from", "4:publish", "--id", "tides-2")
@@ -220,7 +179,7 @@ def test_a_fork_runs_from_a_step_on_and_is_compared(failed: Place) -> None:
     assert failed.values("show", "tides-2")["metadata"]["forked_from"] == "tides-1"
 
 
-def test_a_fork_in_a_loop_executes_the_rest_of_it_and_asks_again(failed: Place) -> None:
+def test_a_fork_in_a_loop_executes_the_rest_of_it_and_asks_again(failed: LensPlace) -> None:
     before = len(failed.ledger)
     values = failed.values("replay", "tides-1", "--from", "2:improve/i3/0:count")
     assert values["status"] == "paused"
@@ -228,7 +187,7 @@ def test_a_fork_in_a_loop_executes_the_rest_of_it_and_asks_again(failed: Place) 
     assert values["forked_from"] == "tides-1"
 
 
-def test_statistics_count_items_and_iterations_together(failed: Place) -> None:
+def test_statistics_count_items_and_iterations_together(failed: LensPlace) -> None:
     values = failed.values("stats", "--pipeline", "essay")
     steps = {step["step"]: step for step in values["steps"]}
     assert (steps["read/*/read"]["count"], steps["read/*/read"]["retried"]) == (30, 1)
@@ -238,7 +197,7 @@ def test_statistics_count_items_and_iterations_together(failed: Place) -> None:
     assert [(run["status"], run["count"]) for run in values["runs"]] == [("failed", 1)]
 
 
-def test_exported_spans_are_messages_of_the_protocol(failed: Place) -> None:
+def test_exported_spans_are_messages_of_the_protocol(failed: LensPlace) -> None:
     lines = failed.lens("export", "--format", "otlp").out.splitlines()
     assert lines == failed.lens("export", "--format", "otlp").out.splitlines()
     spans = [span for line in lines for span in decoded(json.loads(line))]
@@ -270,7 +229,7 @@ def attribute(span: Any, name: str) -> Any:
     return None
 
 
-def test_a_run_is_followed_while_another_process_executes_it(place: Place) -> None:
+def test_a_run_is_followed_while_another_process_executes_it(place: LensPlace) -> None:
     with place.start("run", "app.py:waiting", "-i", "owls", "--run-id", "owls-1") as runner:
         assert runner.stdout is not None
         assert runner.stdout.readline() == "ready\n"
@@ -287,7 +246,7 @@ def test_a_run_is_followed_while_another_process_executes_it(place: Place) -> No
         assert "∅ waiting interrupted  owls-1" in rest
 
 
-def test_following_is_interrupted_with_130(place: Place) -> None:
+def test_following_is_interrupted_with_130(place: LensPlace) -> None:
     with place.start("run", "app.py:waiting", "-i", "owls", "--run-id", "owls-1") as runner:
         assert runner.stdout is not None
         assert runner.stdout.readline() == "ready\n"
@@ -300,7 +259,7 @@ def test_following_is_interrupted_with_130(place: Place) -> None:
         assert follower.returncode == 130
 
 
-def test_a_fork_that_is_interrupted_can_be_resumed(place: Place) -> None:
+def test_a_fork_that_is_interrupted_can_be_resumed(place: LensPlace) -> None:
     place.home.joinpath("go").touch()
     assert place.flow("run", "app.py:waiting", "-i", "owls", "--run-id", "owls-1").code == 1
     place.home.joinpath("go").unlink()
@@ -338,7 +297,7 @@ def test_damaged_runs_are_named_and_the_others_listed(tmp_path: Path, monkeypatc
     assert [json.loads(line)["run_id"] for line in exported.out.splitlines()] == ["run-2"]
 
 
-def test_old_runs_are_pruned(failed: Place) -> None:
+def test_old_runs_are_pruned(failed: LensPlace) -> None:
     assert failed.lens("prune", "--older-than", "1h").out == "0 runs removed\n"
     assert failed.lens("prune", "--older-than", "2099-01-01", "--dry-run").out.startswith("1 run would be removed\n")
     assert failed.lens("prune", "--older-than", "2099-01-01").out == "1 run removed\n  1 failed of essay\n"
@@ -346,7 +305,7 @@ def test_old_runs_are_pruned(failed: Place) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "stats", "export", "prune --older-than 1d"])
-def test_a_store_that_is_not_there_is_wrong_use(command: str, place: Place) -> None:
+def test_a_store_that_is_not_there_is_wrong_use(command: str, place: LensPlace) -> None:
     done = place.lens(*command.split(), "--state", "sqlite:///nothing.db")
     assert done.code == 2
     assert "nothing.db" in done.err

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from ._step import BaseStep, Step
     from ._stream import StreamChunk
     from ._structure import structure
+    from ._structure_diff import describe_differences
     from ._usage import Usage, UsageLimits
     from ._validators import (
         AgentProcessors,
@@ -207,6 +208,7 @@ __all__ = [
     "bind_callable",
     "call_user",
     "check_run_id",
+    "describe_differences",
     "event_schema",
     "holds_text",
     "hookimpl",
@@ -244,6 +246,7 @@ _HOMES = {
     "_step": "BaseStep Step",
     "_stream": "StreamChunk",
     "_structure": "structure",
+    "_structure_diff": "describe_differences",
     "_usage": "Usage UsageLimits",
     "_validators": "AgentProcessors BaseValidator PluginOutcome ValidationPlugin ValidationResult validator",
     "errors": "AnswerInvalid CancelSignal CheckFailed CircuitOpen ConfigurationError ContextConflict ControlSignal "

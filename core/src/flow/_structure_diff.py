@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
-_MOST = 12
 
-
-def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def describe_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 12) -> list[str]:
     """Return one line per difference between two structures, ``-`` for what the old one had, ``+`` for the new.
+
+    :param old: what `flow.structure` says of a pipeline, or a store has kept of it.
+    :param most: of further differences only the number is told.
 
     >>> step = {"name": "a", "kind": "step", "config": {}, "children": {}}
     >>> describe_differences(step, step | {"config": {"retries": 2}})
     ['~ a: retries is 2, was not set']
     """
     lines = list(_differences(old, new, ""))
-    if len(lines) > _MOST:
-        lines[_MOST:] = [f"and {len(lines) - _MOST} further differences"]
+    if len(lines) > most:
+        lines[most:] = [f"and {len(lines) - most} further differences"]
     return lines
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._cli.session import Session
     from ._cli.store import Store, every_run, find_run, store_of, without_secrets
     from ._cli.table import aligned, terminal_width
+    from ._cli.table import fitted as fitted_rows
     from ._cli.target import load_flow
     from ._cli.wording import ago, columns, cut, duration, iso, lines_of, moment, one_line, quoted
     from ._dsl import find_renderer
@@ -47,6 +48,7 @@ __all__ = [
     "every_run",
     "find_renderer",
     "find_run",
+    "fitted_rows",
     "how_to_continue",
     "is_orphaned",
     "iso",
@@ -78,7 +80,7 @@ _HOMES = {
     "_cli.run_views": "how_to_continue is_orphaned metadata_of remark_on run_as_dict=as_dict short_ids",
     "_cli.session": "Session",
     "_cli.store": "Store every_run find_run store_of without_secrets",
-    "_cli.table": "aligned terminal_width",
+    "_cli.table": "aligned fitted_rows=fitted terminal_width",
     "_cli.target": "load_flow",
     "_cli.wording": "ago columns cut duration iso lines_of moment one_line quoted",
     "_dsl": "find_renderer",

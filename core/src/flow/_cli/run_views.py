@@ -15,13 +15,12 @@ from .._protocols import INTERNAL_METADATA, RunRecord
 from .questions import describe
 from .report import answering, command_to_resume
 from .store import Store
-from .table import aligned, widths_of
+from .table import aligned, fitted
 from .wording import ago, columns, cut, duration, iso, lines_of, moment, one_line
 
 RUNNING = "running"
 _SHORTEST_ID = 14  # of a made-up id: the millisecond and twelve random bits
 _WIDEST_PIPELINE = 24
-_NARROWEST_PIPELINE = 8
 _LONGEST_REMARK = 300
 
 
@@ -99,7 +98,7 @@ def screen_table(runs: Sequence[RunRecord], width: int) -> list[str]:
         ["RUN", *_HEADERS],
         *([short, *_cells(run, started=ago(run.created_at))] for short, run in zip(ids, runs, strict=True)),
     ]
-    rows, figures = _fitted(rows, width)
+    rows, figures = fitted(rows, width, names=_PIPELINE, figures=_FIGURES)
     head, *lines = aligned(rows, to_the_right=figures)
     shown = [head]
     for line, run in zip(lines, runs, strict=True):
@@ -124,20 +123,6 @@ def _cells(run: RunRecord, started: str) -> list[str]:
         f"${run.usage.cost_usd:.4f}" if run.usage.cost_usd else "-",
         f"{run.usage.total_tokens:,}" if run.usage.total_tokens else "-",
     ]
-
-
-def _fitted(rows: list[list[str]], width: int) -> tuple[list[list[str]], Sequence[int]]:
-    """Leave out figures until the rows fit with short names of pipelines, then give the names the room there is."""
-    figures: Sequence[int] = _FIGURES
-    while figures and _room_for_names(rows, width) < _NARROWEST_PIPELINE:
-        rows, figures = [row[:-1] for row in rows], figures[:-1]
-    room = max(_NARROWEST_PIPELINE, _room_for_names(rows, width))
-    return [[*row[:_PIPELINE], cut(row[_PIPELINE], room), *row[_PIPELINE + 1 :]] for row in rows], figures
-
-
-def _room_for_names(rows: Sequence[Sequence[str]], width: int) -> int:
-    widths = widths_of(rows)
-    return width - (sum(widths) - widths[_PIPELINE]) - 2 * (len(widths) - 1)
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:

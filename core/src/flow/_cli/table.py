@@ -52,3 +52,25 @@ def _padded(row: Sequence[str], widths: Sequence[int], to_the_right: Collection[
         gap = " " * (width - columns(cell))
         cells.append(f"{gap}{cell}" if index in to_the_right else f"{cell}{gap}")
     return cells
+
+
+def fitted(
+    rows: Sequence[list[str]], width: int, *, names: int, figures: Sequence[int], least: int = 8
+) -> tuple[list[list[str]], Sequence[int]]:
+    """Return rows that fit, and the numbers of the columns with figures that are left.
+
+    The last columns, when they are `figures`, are left out until the column `names` can have `least` columns of the
+    screen; it then gets the room there is.
+
+    >>> fitted([["RUN", "PIPELINE", "COST"], ["7", "a-long-name-of-one", "$2"]], 16, names=1, figures=(2,))
+    ([['RUN', 'PIPELINE'], ['7', 'a-long-n...']], ())
+    """
+    while figures and _room(rows, width, names) < least:
+        rows, figures = [row[:-1] for row in rows], figures[:-1]
+    room = max(least, _room(rows, width, names))
+    return [[*row[:names], cut(row[names], room), *row[names + 1 :]] for row in rows], figures
+
+
+def _room(rows: Sequence[Sequence[str]], width: int, names: int) -> int:
+    widths = widths_of(rows)
+    return width - (sum(widths) - widths[names]) - 2 * (len(widths) - 1)

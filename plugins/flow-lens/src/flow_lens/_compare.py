@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 import attrs
 
+from flow import describe_differences
 from flow_lens._content import Contents, decoded
 from flow_lens._paths import natural
 from flow_lens._trace import Trace, TraceStep
+
+_MOST_DIFFERENCES = 200
 
 Side = Literal["a", "b"]
 
@@ -177,50 +180,19 @@ def _timing(a: TraceStep, b: TraceStep) -> Timing:
 # -- pipelines
 
 
-def structure_differences(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield how two structures of pipelines differ, by the labels of their steps.
+def structure_differences(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[str]:
+    """Return how two structures of pipelines differ, a line each.
 
     >>> step = {"name": "a", "kind": "step", "config": {}, "children": {}}
-    >>> list(structure_differences(step, step | {"config": {"retries": 2}}))
+    >>> structure_differences(step, step | {"config": {"retries": 2}})
     ['~ a: retries is 2, was not set']
     """
     if a is None or b is None:
-        yield "~ the pipelines differ; of one of them the store does not know the structure"
-        return
-    before, after = dict(_flat(a, "")), dict(_flat(b, ""))
-    for path in sorted(before.keys() | after.keys(), key=natural):
-        one, other = before.get(path), after.get(path)
-        place = path or str(b.get("name", "the pipeline"))
-        if other is None:
-            yield f"- {place} ({one.get('kind', '?') if one else '?'}) is gone"
-        elif one is None:
-            yield f"+ {place} ({other.get('kind', '?')}) is new"
-        else:
-            yield from _changed(place, one, other)
-
-
-def _flat(structure: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield path, structure
-    for label, child in dict(structure.get("children") or {}).items():
-        if isinstance(child, Mapping):
-            yield from _flat(child, f"{path}/{label}" if path else str(label))
-
-
-def _changed(place: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
-    if a.get("kind") != b.get("kind"):
-        yield f"~ {place}: is a {b.get('kind')}, was a {a.get('kind')}"
-    for title in ("types", "config"):
-        before, after = dict(a.get(title) or {}), dict(b.get(title) or {})
-        for field in sorted(before.keys() | after.keys()):
-            if before.get(field) != after.get(field):
-                yield f"~ {place}: {field} is {_shown(after, field)}, was {_shown(before, field)}"
-
-
-def _shown(values: Mapping[str, Any], field: str) -> str:
-    if field not in values:
-        return "not set"
-    text = values[field] if isinstance(values[field], str) else repr(values[field])
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return ["~ the pipelines differ; of one of them the store does not know the structure"]
+    try:
+        return describe_differences(a, b, most=_MOST_DIFFERENCES)
+    except (KeyError, TypeError, AttributeError):  # it only helps to understand, so one that is damaged is no error
+        return ["~ the pipelines differ; what the store has kept of one of them is damaged"]
 
 
 def slower(timings: Sequence[Timing], count: int) -> list[Timing]:

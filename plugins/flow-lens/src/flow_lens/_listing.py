@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from flow import RunRecord, StateCorrupt
-from flow.cli import ago, aligned, columns, cut, duration, iso, one_line, quoted, remark_on, short_ids
+from flow.cli import ago, aligned, columns, duration, fitted_rows, iso, one_line, quoted, remark_on, short_ids
 from flow.privacy import mask
 from flow_lens._screen import Line, Screen, Span, fitted, line
 from flow_lens._words import money, tokens
 
 _WIDEST_PIPELINE = 28
-_NARROWEST_PIPELINE = 8
 _FIGURES = (4, 5, 6)
 _PIPELINE = 1
 _STATUS = 2
@@ -43,7 +42,7 @@ class Listing:
         ids = short_ids([run.run_id for run in self.runs])
         rows = [[one, *self._cells(run, ago(run.created_at))] for one, run in zip(ids, self.runs, strict=True)]
         width = self.screen.width - 2  # the sign stands in front
-        rows, figures = _fitted([list(HEADERS), *rows], width)
+        rows, figures = fitted_rows([list(HEADERS), *rows], width, names=_PIPELINE, figures=_FIGURES)
         head, *texts = aligned(rows, to_the_right=figures)
         yield fitted(line("  ", (head, "dim")), self.screen.width)
         before = sum(max(columns(row[index]) for row in rows) + 2 for index in range(_STATUS))
@@ -72,20 +71,6 @@ def _coloured(text: str, before: int, status: str, style: str) -> Line:
         start -= 1
     end = start + len(status)
     return ((text[:start], ""), (text[start:end], style), (text[end:], ""))
-
-
-def _fitted(rows: list[list[str]], width: int) -> tuple[list[list[str]], Sequence[int]]:
-    """Leave out figures until the rows fit with short names of pipelines, then give the names the room there is."""
-    figures: Sequence[int] = _FIGURES
-    while figures and _room_for_names(rows, width) < _NARROWEST_PIPELINE:
-        rows, figures = [row[:-1] for row in rows], figures[:-1]
-    room = max(_NARROWEST_PIPELINE, _room_for_names(rows, width))
-    return [[*row[:_PIPELINE], cut(row[_PIPELINE], room), *row[_PIPELINE + 1 :]] for row in rows], figures
-
-
-def _room_for_names(rows: Sequence[Sequence[str]], width: int) -> int:
-    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    return width - (sum(widths) - widths[_PIPELINE]) - 2 * (len(widths) - 1)
 
 
 def next_page(options: Sequence[tuple[str, str | None]], offset: int) -> str:
