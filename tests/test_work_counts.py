@@ -16,6 +16,13 @@ from typing import Any
 
 import attrs
 import pytest
+from flow_otel import OtelTracer
+from flow_prometheus import PrometheusTracer
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 from pydantic import ConfigDict
 
 from flow import Event, Flow, Kernel, Pipeline, PipelineContext, RunResult, Step, StepResult, StreamChunk
@@ -212,6 +219,22 @@ def test_event_is_built_once_and_only_when_somebody_listens(
     monkeypatch.setattr("flow._run.Event", build)
     assert flow.run(1).success
     assert len(built) == expected
+
+
+def test_spans_of_a_chain_are_one_per_step_and_need_no_event_and_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    flow = flow_of(noop, tracers=[OtelTracer(provider, NoOpMeterProvider(), content=False)])
+    exporter.clear()  # `flow_of` has run it once
+    monkeypatch.setattr("flow._run.Event", None)  # nothing can be made of it
+    assert asyncio.run(tasks_made_by(lambda: flow.run_async(1))) == 0
+    spans = len(exporter.get_finished_spans())
+    assert spans == 1 + LENGTH
+
+
+def test_metrics_are_counted_off_the_path_in_one_task_per_run() -> None:
+    flow = flow_of(noop, tracers=[PrometheusTracer(CollectorRegistry())])
+    assert asyncio.run(tasks_made_by(lambda: flow.run_async(1))) == 1
 
 
 # -- calls, copies and objects per step
