@@ -45,11 +45,16 @@ MAIN = """
 """
 
 
+PATIENT = "[otel]\nflush_timeout = 60\n"
+"""Settings of programs whose collector is there: it is not the machine's speed that is tested."""
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> FlowTester:
     tester = FlowTester(tmp_path)
     tester.write("app.py", APP)
     tester.write("main.py", MAIN)
+    tester.write("flow.toml", PATIENT)
     return tester
 
 
@@ -67,6 +72,7 @@ def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tester = FlowTester(tmp_path_factory.mktemp("program"))
     tester.write("app.py", APP)
     tester.write("main.py", MAIN)
+    tester.write("flow.toml", PATIENT)
     with collectors[request.param]() as received:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": received.endpoint,
@@ -223,6 +229,7 @@ def test_the_command_line_traces_with_settings(program: FlowTester, over_http: A
         resource = {{ team = "poets" }}
         headers = {{ x-key = "from the settings" }}
         metrics = "none"
+        flush_timeout = 60
         """,
     )
     wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SERVICE_NAME": "from a variable"}
@@ -340,7 +347,6 @@ def test_several_flows_share_what_was_set_up(program: FlowTester, over_http: Any
 
 def test_a_collector_that_is_not_there_neither_delays_nor_chatters(program: FlowTester) -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "none"}
-    program.write("flow.toml", "[otel]\nflush_timeout = 60\n")
     started = time.monotonic()
     outcome = program.run_python("main.py", env=env).assert_success()
     assert outcome.stdout.strip() == "completed"
