@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from pydantic_ai.models.test import TestModel
 from flow import Step
 
 
-def agent_of(tracing: Any, **settings: Any) -> Agent[None, str]:
-    from pydantic_ai.capabilities.instrumentation import Instrumentation
+def agent_of(tracing: Any) -> Agent[None, str]:
+    provider: dict[str, Any] = {"tracer_provider": tracing.provider, "include_content": False}
+    if find_spec("pydantic_ai.capabilities") is not None:  # since version 2
+        from pydantic_ai.capabilities.instrumentation import Instrumentation
 
-    spans = InstrumentationSettings(tracer_provider=tracing.provider, include_content=False)
-    return Agent(
-        TestModel(custom_output_text="four"), name="counter", capabilities=[Instrumentation(settings=spans)], **settings
-    )
+        options: dict[str, Any] = {"capabilities": [Instrumentation(settings=InstrumentationSettings(**provider))]}
+    else:  # the names of version 2 have to be asked for
+        spans = InstrumentationSettings(**provider, version=3, use_aggregated_usage_attribute_names=True)
+        options = {"instrument": spans}
+    return Agent(TestModel(custom_output_text="four"), name="counter", **options)
 
 
 @pytest.mark.parametrize(("retries", "around"), [(0, "invoke_agent counter"), (2, "attempt 1")])
