@@ -415,7 +415,6 @@ async def test_task_and_candidate_of_the_guide_can_be_imported() -> None:
     await run_program(programs.RECIPE_IMPORTS)
 
 
-@needs("flow-otel")
 async def test_telemetry_initialiser_of_the_guide_can_be_imported() -> None:
     await run_program(programs.TELEMETRY_IMPORTS)
 

@@ -386,3 +386,42 @@ def test_a_forked_process_ends_as_usual(program: FlowTester, over_http: Any) -> 
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": over_http.endpoint, "OTEL_METRICS_EXPORTER": "none"}
     assert program.run_python("forked.py", env=env).assert_success().stdout == "0\n"
     assert len([span for span in over_http.spans if span.name == "invoke_workflow verses"]) == 3
+
+
+# -- connecting a program before its first run ------------------------------------------------------------------------
+
+
+def test_a_program_is_connected_before_its_first_run(program: FlowTester, over_http: Any) -> None:
+    program.write(
+        "connected.py",
+        """
+        from app import pipeline
+        from flow import Flow
+        from flow_otel import init_telemetry
+        from opentelemetry import trace
+
+        init_telemetry(service_name="connected")
+        init_telemetry(service_name="too late")
+        with trace.get_tracer("mine").start_as_current_span("request"):
+            Flow(pipeline, tracers=["otel"]).run("tea")
+        """,
+    )
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": over_http.endpoint, "OTEL_METRICS_EXPORTER": "none"}
+    program.run_python("connected.py", env=env).assert_success()
+    assert over_http.resource["service.name"] == "connected"
+    (mine,) = (span for span in over_http.spans if span.name == "request")
+    (run,) = (span for span in over_http.spans if span.name == "invoke_workflow verses")
+    assert run.parent_span_id == mine.span_id
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("endpont='http://c:1'", "the otel table: unknown setting endpont. Did you mean endpoint?"),
+        ("protocol='http'", "protocol must be one of http/protobuf, grpc"),
+        ("content=True", "content is up to each tracer, not to the process"),
+    ],
+)
+def test_a_program_that_is_connected_wrongly_is_told_at_once(program: FlowTester, options: str, message: str) -> None:
+    program.write("wrong.py", f"from flow_otel import init_telemetry\n\ninit_telemetry({options})\n")
+    assert message in program.run_python("wrong.py").assert_failed(code=1).stderr

@@ -1,7 +1,7 @@
 """OpenTelemetry for flow: spans for runs, steps and attempts, GenAI conventions, metrics, OTLP.
 
 `OtelTracer` makes a span for each run, step and attempt and keeps it current while it lasts, so that spans which agents
-make themselves nest inside. `AsTool` marks a step as the call of a tool.
+make themselves nest inside. `AsTool` marks a step as the call of a tool. `init_telemetry` connects the program.
 
     >>> from flow import Flow, Step
     >>> from flow_otel import OtelTracer
@@ -28,12 +28,13 @@ from flow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from flow import Tracer
+    from flow_otel._initialising import init_telemetry
     from flow_otel._tool import AsTool
     from flow_otel._tracer import OtelTracer
 
-__all__ = ["AsTool", "OtelTracer", "flow_open_tracer"]
+__all__ = ["AsTool", "OtelTracer", "flow_open_tracer", "init_telemetry"]
 
-_MODULE_OF = {"AsTool": "_tool", "OtelTracer": "_tracer"}
+_MODULE_OF = {"AsTool": "_tool", "OtelTracer": "_tracer", "init_telemetry": "_initialising"}
 
 
 @hookimpl
