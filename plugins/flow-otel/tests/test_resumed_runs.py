@@ -126,9 +126,12 @@ async def test_a_fork_says_where_it_comes_from(traced: Any) -> None:
     tracing = traced()
     flow = tracing.flow(Step("first", echo) >> Step("second", echo), state="memory://")
     await flow.run_async("data", run_id="r1")
+    origin = tracing.run_span
     await flow.fork_async("r1", "1:second", run_id_new="r2")
     assert tracing.run_span.attributes["flow.run.id"] == "r2"
     assert tracing.run_span.attributes["flow.run.forked_from"] == "r1"
+    (link,) = tracing.run_span.links
+    assert link.context.span_id == origin.context.span_id
     resumed = [span for span in tracing.spans if span.context.trace_id == tracing.run_span.context.trace_id]
     assert [span.attributes.get("flow.step.replayed") for span in resumed[1:]] == [True, None]
 
