@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -12,6 +13,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from flow import RunRecord
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As the background jobs of a shell have it; programs that tests start and interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
