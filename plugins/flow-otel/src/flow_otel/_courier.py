@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -44,8 +46,11 @@ class Courier:
     """Does work in a thread of its own, one piece after another."""
 
     def __init__(self) -> None:
-        self._orders: SimpleQueue[tuple[Work, Callable[[], None]]] = SimpleQueue()
-        self._thread = self._start()
+        self._orders: SimpleQueue[tuple[Work, Callable[[], None]]]
+        self._begin_anew()
+        if sys.platform != "win32":
+            # Threads stay behind when a process is forked, and at its end none can be started: not since Python 3.12.
+            os.register_at_fork(after_in_child=self._begin_anew)
 
     def wait_for(self, work: Work, patience: Patience) -> bool:
         """Do `work` and wait as long as `patience` allows; False when it takes longer."""
@@ -75,15 +80,11 @@ class Courier:
         return True
 
     def _order(self, work: Work, done: Callable[[], None]) -> None:
-        if not self._thread.is_alive():  # the process was forked since, and threads stay behind
-            self._orders = SimpleQueue()
-            self._thread = self._start()
         self._orders.put((work, done))
 
-    def _start(self) -> threading.Thread:
-        thread = threading.Thread(target=_carry, args=(self._orders,), name="flow-otel", daemon=True)
-        thread.start()
-        return thread
+    def _begin_anew(self) -> None:
+        self._orders = SimpleQueue()
+        threading.Thread(target=_carry, args=(self._orders,), name="flow-otel", daemon=True).start()
 
 
 def _carry(orders: SimpleQueue[tuple[Work, Callable[[], None]]]) -> None:
