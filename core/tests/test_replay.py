@@ -27,6 +27,7 @@ from flow import (
     RunStatus,
     Scope,
     Settings,
+    StateError,
     Step,
     StepRecord,
     StepResult,
@@ -348,6 +349,40 @@ async def test_a_path_that_is_not_there_is_refused_and_nothing_is_stored(play: P
     with pytest.raises(ConfigurationError, match=r"the run has no step at '1:loop/i9/0:b'") as caught:
         await flow.fork_async("r", "1:loop/i9/0:b")
     assert str(caught.value.hint).startswith("Did you mean 1:loop/i")
+    assert [run.run_id for run in await play.store.list_runs()] == ["r"]
+
+
+async def test_a_fork_leaves_a_run_alone_whose_id_it_was_to_have(play: Play) -> None:
+    flow = play.flow(play.step("a"), play.step("b"))
+    await flow.run_async("x", run_id="r")
+    gate = asyncio.Event()
+
+    async def wait(data: str) -> str:
+        await gate.wait()
+        return data
+
+    other = play.flow(Step("wait", wait))
+    handle = other.start("x", run_id="s")
+    while await play.store.load_run("s") is None:
+        await asyncio.sleep(0)
+    before_it, _ = await play.stored("s")
+    with pytest.raises(StateError, match="exists already"):
+        await flow.fork_async("r", "1:b", run_id_new="s")
+    assert (await play.stored("s"))[0] == before_it, "it is still executed by its owner"
+    gate.set()
+    assert (await handle).success
+
+
+async def test_a_fork_that_cannot_be_stored_leaves_nothing(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = play.flow(play.step("a"), play.step("b"))
+    await flow.run_async("x", run_id="r")
+
+    async def full(*arguments: Any, **options: Any) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(play.store, "append_steps", full)
+    with pytest.raises(StateError, match="the disk is full"):
+        await flow.fork_async("r", "1:b", run_id_new="s")
     assert [run.run_id for run in await play.store.list_runs()] == ["r"]
 
 

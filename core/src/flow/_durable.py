@@ -179,23 +179,28 @@ class DurableRuns:
     async def replay(self, run_id: str, *, on_change: str = "refuse") -> StoredRun:
         """Read a stored run to replay it; nothing is claimed, and nothing will be written."""
         record = await self._load_same(run_id, on_change)
-        return await self._read(record, None, (), journal=ReplayJournal)
+        return await self._read(record, None, (), ReplayJournal)
 
     async def fork(self, run_id: str, at: str, new_id: str, *, on_change: str = "refuse") -> StoredRun:
         """Store a new run that begins as another one did and has what that one recorded before the step at a path."""
         record = await self._load_same(run_id, on_change)
-        kept = before(await self.store.load_steps(run_id), at, list(questions_of(record)))
-        owner = new_owner()
-        tenure = Tenure(self.store, owner, 1, self.lease_s)
+        journal = self._journal(run_id, None, await self.store.load_steps(run_id))
+        kept = before(journal.surviving, at, list(questions_of(record)))
+        await self._describe()
+        tenure = Tenure(self.store, new_owner(), 1, self.lease_s)
+        new = attrs.evolve(forked(record, new_id, at, time.time(), self.fingerprint), owner=tenure.owner)
         try:
-            await self._describe()
-            new = attrs.evolve(forked(record, new_id, at, time.time(), self.fingerprint), owner=owner)
             await self.store.create_run(new, self.lease_s)
+        except BaseException:  # the id may be that of another run, which is none of our business
+            tenure.end()
+            raise
+        try:
             if kept:
                 await self.store.append_steps(new_id, tenure.epoch, kept)
             return await self._read(new, tenure, ())
         except BaseException:
-            await tenure.leave(new_id)
+            tenure.end()
+            await self.store.delete_run(new_id)  # or it would be recovered as a run that has done nothing yet
             raise
 
     async def _load_same(self, run_id: str, on_change: str) -> RunRecord:
@@ -265,14 +270,10 @@ class DurableRuns:
         record: RunRecord,
         tenure: Tenure | None,
         accepted: Sequence[Answer],
-        journal: type[Journal] = Journal,
+        kind: type[Journal] = Journal,
     ) -> StoredRun:
         steps = await self.store.load_steps(record.run_id)
-        return self._stored(record, tenure, accepted, self._journal(record.run_id, tenure, steps, journal))
-
-    def _stored(
-        self, record: RunRecord, tenure: Tenure | None, accepted: Sequence[Answer], journal: Journal
-    ) -> StoredRun:
+        journal = self._journal(record.run_id, tenure, steps, kind)
         try:
             answers = Questions(self.pipeline).restore(journal.answers) if journal.answers else {}
             values = load_context(self.context_model, record.context) if record.context else {}
@@ -346,9 +347,9 @@ class DurableRuns:
         run_id: str,
         tenure: Tenure | None,
         records: Sequence[StepRecord] = (),
-        journal: type[Journal] = Journal,
+        kind: type[Journal] = Journal,
     ) -> Journal:
-        return journal(
+        return kind(
             self.store,
             run_id,
             tenure.epoch if tenure is not None else None,

@@ -88,15 +88,10 @@ class Journal:
         self._records[record.path] = record
         self._inside[record.parent][record.path] = record
 
-    @classmethod
-    def surviving(cls, records: Sequence[StepRecord]) -> list[StepRecord]:
-        """Return the records that count: those that a later attempt of a step around them has not made void."""
-        journal = cls.__new__(cls)
-        journal._records, journal._inside, journal._void = {}, defaultdict(dict), {}
-        journal._books = Books()
-        for record in records:
-            journal._load(record)
-        return list(journal._records.values())
+    @property
+    def surviving(self) -> list[StepRecord]:
+        """The records that count: those that a later attempt of a step around them has not made void."""
+        return list(self._records.values())
 
     @property
     def answers(self) -> list[StepRecord]:

@@ -92,7 +92,7 @@ def as_replayed(result: RunResult[Any], record: RunRecord) -> RunResult[Any]:
 
 
 def before(records: Sequence[StepRecord], at: str, questions: Sequence[str] = ()) -> list[StepRecord]:
-    """Return the records that a fork at a path takes over: of what was finished before that step began to matter.
+    """Return those of the surviving records that a fork at a path takes over: what that step cannot have caused.
 
     Steps of a pipeline and iterations of a loop follow each other by their numbers. Of other steps that share an
     enclosing one, such as branches and items, those stay that began before the step at the path had ended.
@@ -101,15 +101,14 @@ def before(records: Sequence[StepRecord], at: str, questions: Sequence[str] = ()
 
     Raises `ConfigurationError` when nothing is known of the path.
     """
-    surviving = Journal.surviving(records)
-    here = [record for record in surviving if is_below(record.path, at)]
+    here = [record for record in records if is_below(record.path, at)]
     if not here and at not in questions:
-        paths = [record.path for record in surviving]
+        paths = [record.path for record in records]
         near = did_you_mean(at, paths, 0.5)
         hint = near or (f"There are {', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}" if paths else None)
         raise ConfigurationError(f"the run has no step at {at!r:.200}", path=at[:200], hint=hint)
     ended = max((record.started_at + record.latency_s for record in here), default=math.inf)
-    return [record for record in surviving if _stays(record, at, ended)]
+    return [record for record in records if _stays(record, at, ended)]
 
 
 def _stays(record: StepRecord, at: str, ended: float) -> bool:

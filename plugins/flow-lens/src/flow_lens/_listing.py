@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from flow import RunRecord, StateCorrupt
+from flow import RunRecord
 from flow.cli import ago, aligned, columns, duration, fitted_rows, iso, one_line, quoted, remark_on, short_ids
 from flow.privacy import mask
-from flow_lens._screen import Line, Screen, Span, fitted, line
+from flow_lens._screen import Line, Screen, fitted, line
 from flow_lens._words import money, tokens
 
 _WIDEST_PIPELINE = 28
@@ -80,9 +80,3 @@ def next_page(options: Sequence[tuple[str, str | None]], offset: int) -> str:
         if value is not None:
             words += [name, quoted(value)]
     return " ".join([*words, "--offset", str(offset)])
-
-
-def damaged_in_words(damaged: Sequence[StateCorrupt]) -> Iterator[Span]:
-    """Yield what is wrong with runs that could not be read."""
-    for error in damaged:
-        yield (one_line(error.message, 300), "bad")
